@@ -1,0 +1,121 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// Dependencies point down only; Tests/PackageGraphTests asserts that `frontend` cannot reach `Envelope`.
+let strict: [SwiftSetting] = [.swiftLanguageMode(.v6)]
+
+func library(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, path: "Sources/common/\(name)", exclude: excluded(from: name),
+    swiftSettings: strict)
+}
+
+/// Sources of generated code lie beside it.
+func excluded(from name: String) -> [String] {
+  name == "Wire" ? ["Protos", "generate.sh"] : []
+}
+
+/// No pkg-config: libzmq's file carries flags that SwiftPM refuses, and Debian's headers lie in the default path.
+func system(_ name: String, _ package: String) -> Target {
+  .systemLibrary(name: name, path: "Sources/common/\(name)", providers: [.apt([package])])
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, path: "Tests/\(name)", exclude: fixtures(of: name),
+    swiftSettings: strict)
+}
+
+/// Fixtures are read by path relative to the test's source file, so they are no resources of the bundle.
+func fixtures(of name: String) -> [String] {
+  ["EnvelopeTests", "VQLTests"].contains(name) ? ["Fixtures"] : []
+}
+
+let nio: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let nioTLS: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+  name: "microraptor",
+  products: [
+    .executable(name: "frontend", targets: ["frontend"]),
+    .executable(name: "crypto-worker", targets: ["crypto-worker"]),
+    .executable(name: "agent", targets: ["agent"]),
+    .executable(name: "microraptor", targets: ["microraptor"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    system("CZeroMQ", "libzmq3-dev"),
+    system("CLibCrypto", "libssl-dev"),
+    system("CZlib", "zlib1g-dev"),
+
+    library("Wire", [protobuf, "CZlib"]),
+    library("PublicIdentity", ["CLibCrypto"]),
+    library("PKI", ["PublicIdentity", "CLibCrypto"]),
+    library("Envelope", ["Wire", "PublicIdentity", "PKI", "CLibCrypto"]),
+    library("Observability", [logging, nio, nioPosix, nioHTTP]),
+    library("Configuration", [.product(name: "Yams", package: "Yams")]),
+    library("WorkerLink", ["CZeroMQ", "Wire"]),
+    library("Store", ["Wire", "PublicIdentity", "Observability", .product(name: "GRDB", package: "GRDB.swift")]),
+    library("VQL", ["CZlib", "CLibCrypto"]),
+    library(
+      "AgentCore",
+      ["Wire", "PublicIdentity", "Envelope", "PKI", "VQL", "Configuration", "Observability", logging, nio, nioPosix, nioHTTP,
+       nioTLS]),
+
+    .executableTarget(
+      name: "frontend",
+      dependencies: [
+        "Wire", "PublicIdentity", "WorkerLink", "Store", "Configuration", "Observability", arguments, logging, nio,
+        nioPosix, nioHTTP, nioTLS,
+      ],
+      path: "Sources/frontend", swiftSettings: strict),
+    .executableTarget(
+      name: "crypto-worker",
+      dependencies: [
+        "Wire", "PublicIdentity", "Envelope", "PKI", "WorkerLink", "Configuration", "Observability", arguments, logging,
+      ],
+      path: "Sources/crypto-worker", swiftSettings: strict),
+    .executableTarget(
+      name: "agent", dependencies: ["AgentCore", "Configuration", "Observability", arguments, logging],
+      path: "Sources/agent", swiftSettings: strict),
+    .executableTarget(
+      name: "microraptor",
+      dependencies: [
+        "Wire", "PublicIdentity", "Envelope", "PKI", "Store", "Configuration", "Observability", "VQL", arguments,
+        logging, protobuf,
+      ],
+      path: "Sources/admin", swiftSettings: strict),
+
+    tests("WireTests", ["Wire"]),
+    tests("EnvelopeTests", ["Wire", "PublicIdentity", "PKI", "Envelope"]),
+    tests("PKITests", ["PublicIdentity", "PKI"]),
+    tests("ConfigurationTests", ["Configuration"]),
+    tests("ObservabilityTests", ["Observability", logging, nio, nioPosix, nioHTTP]),
+    tests("WorkerLinkTests", ["WorkerLink"]),
+    tests("StoreTests", ["Wire", "PublicIdentity", "Store", .product(name: "GRDB", package: "GRDB.swift")]),
+    tests("VQLTests", ["VQL"]),
+    tests("AgentCoreTests", [
+      "Wire", "PublicIdentity", "PKI", "Envelope", "VQL", "Configuration", "AgentCore", nio, nioPosix, nioHTTP, nioTLS,
+    ]),
+    tests("CryptoWorkerTests", ["Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Observability", "crypto-worker"]),
+    tests("FrontendTests", ["frontend"]),
+    tests("AdminTests", ["microraptor"]),
+    tests("PackageGraphTests", []),
+    // The executables are started as processes, so they have to be built before.
+    tests("IntegrationTests", [
+      "Wire", "PublicIdentity", "PKI", "Envelope", nio, nioPosix, nioHTTP, nioTLS, "frontend", "crypto-worker", "agent",
+      "microraptor",
+    ]),
+  ]
+)

@@ -1,0 +1,22 @@
+import ArgumentParser
+
+/// `microraptor`: the operator's command.
+@main
+struct Microraptor: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "microraptor",
+    abstract: "Operates a Microraptor deployment: clients, queries, results.",
+    discussion: """
+      The commands that use the store read --config FILE, the admin.config.yaml that `config generate` wrote; its \
+      default is $MICRORAPTOR_CONFIG, then ./admin.config.yaml. CLIENT is a client id or a host name. Results go to \
+      standard output, everything else to standard error.
+
+      Exit codes: 0 done; 1 the store or the configuration failed; 2 a flow failed or was cancelled; 3 gave up \
+      waiting, the flow goes on; 4 no such client or flow; 64 wrong usage; 130 interrupted, the flow goes on.
+      """,
+    subcommands: [
+      ClientsCommand.self, QueryCommand.self, FlowsCommand.self, ResultsCommand.self, LogsCommand.self,
+      UploadsCommand.self, MonitorCommand.self, CancelCommand.self, LabelCommand.self, DeleteCommand.self,
+      AuditCommand.self, ConfigCommand.self, DecodeCommand.self,
+    ])
+}

@@ -1,0 +1,82 @@
+import AgentCore
+import ArgumentParser
+import Configuration
+import Foundation
+import Logging
+import Observability
+
+extension LogFormat: ExpressibleByArgument {}
+
+/// The agent's command line. Runs in the foreground; a service manager keeps it running.
+@main
+struct AgentCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "agent",
+    abstract: "Runs on an endpoint: takes requests from the server, runs them, delivers the results.",
+    discussion: """
+      Exit codes: 0 stopped or, with --once, done; 1 failed; 64 wrong usage; 78 wrong configuration;
+      255 the server asked for a restart (start it again).
+      """)
+
+  @Option(name: .long, help: "The client file (client.config.yaml).")
+  var config: String
+
+  @Option(name: .long, help: "The state file with this agent's identity, instead of Client.writeback_linux.")
+  var writeback: String?
+
+  @Option(name: .long, help: "The file for unsent results, instead of Client.local_buffer.filename_linux.")
+  var buffer: String?
+
+  @Flag(name: .long, help: "Check in, run what is waiting, deliver it, and leave.")
+  var once = false
+
+  @Flag(name: .shortAndLong, help: "Say more; -vv says everything.")
+  var verbose: Int
+
+  @Option(name: .long, help: "text or json.")
+  var logFormat: LogFormat = .text
+
+  /// sysexits.h: something is wrong with the configuration.
+  private static let configurationExit = ExitCode(78)
+
+  func run() async throws {
+    Logs.bootstrap(format: logFormat, level: Logs.level(verbosity: verbose))
+    let log = Logger(label: "agent")
+    _ = CoreDumps.disable()
+    umask(0o077)
+    let agent = try prepare(log)
+    let signals = ShutdownSignal()
+    let watcher = Task {
+      guard await signals.wait() != nil else { return }
+      log.info("Stopping")
+      agent.stop()
+    }
+    defer { watcher.cancel() }
+    let end: Agent.End
+    do {
+      end = try await agent.run(once: once)
+    } catch {
+      log.error("\(error)")
+      throw ExitCode(1)
+    }
+    if end == .restart { throw ExitCode(255) }
+  }
+
+  private func prepare(_ log: Logger) throws -> Agent {
+    do {
+      let settings = try AgentSettings(
+        config: ClientConfig.load(path: config), writeback: writeback, buffer: buffer)
+      let rules = try DeploymentLeafRules(caCertificate: settings.caCertificate)
+      let transport = try NIOTransport(settings: settings, rules: rules)
+      return try Agent(
+        settings: settings, engine: { VQLEngine(settings: settings, installTime: $0) },
+        parts: Agent.Parts(transport: transport), log: log)
+    } catch let error as ConfigurationError {
+      log.error("\(error)")
+      throw Self.configurationExit
+    } catch let error as AgentError {
+      log.error("\(error)")
+      throw error.code == .configuration ? Self.configurationExit : ExitCode(1)
+    }
+  }
+}

@@ -1,0 +1,45 @@
+import Configuration
+
+extension AgentSettings {
+  /// The settings of a client file; options of the command line win.
+  ///
+  /// - Throws: what the file asks for and this version cannot do.
+  package init(
+    config: ClientConfig, writeback: String? = nil, buffer: String? = nil
+  ) throws(AgentError) {
+    self.init()
+    let client = config.client
+    guard client.proxy == nil, client.proxyConfig == nil else {
+      throw AgentError(
+        .configuration, "Client.proxy and Client.proxy_config: this version does not go through proxies; remove the key")
+    }
+    for url in client.serverURLs { _ = try BaseURL(url) }
+    serverURLs = client.serverURLs
+    caCertificate = client.caCertificate
+    nonce = client.nonce
+    pinnedServerName = client.pinnedServerName
+    tls.useSelfSigned = client.useSelfSignedSSL
+    tls.mode = client.crypto.certificateVerificationMode
+    tls.thumbprints = Set(client.crypto.certificateThumbprints)
+    tls.rootCertificates = client.crypto.rootCerts
+    tls.clientCertificate = client.crypto.clientCertificate ?? ""
+    tls.clientPrivateKey = client.crypto.clientCertificatePrivateKey ?? ""
+    minPoll = .seconds(client.minPoll)
+    minPollIsSet = client.isMinPollSet
+    maxPoll = .seconds(client.maxPoll)
+    maxPollDeviation = .seconds(client.maxPollStd)
+    connectionTimeout = .seconds(client.connectionTimeout)
+    clientInfoInterval = client.clientInfoUpdateTime < 0 ? nil : .seconds(client.clientInfoUpdateTime)
+    defaultMaxWait = .seconds(client.defaultMaxWait)
+    flowStatsInterval = .seconds(client.defaultServerFlowStatsUpdate)
+    maxUploadSize = client.maxUploadSize
+    queueMemorySize = client.localBuffer.memorySize
+    concurrency = client.concurrency
+    compress = !client.disableCompression
+    writebackPath = writeback ?? client.writebackPath() ?? ""
+    writebackSuffix = client.level2WritebackSuffix
+    queuePath = buffer ?? client.bufferPath()
+    queueDiskSize = client.localBuffer.diskSize > 0 ? client.localBuffer.diskSize : queueDiskSize
+    labels = client.labels
+  }
+}

@@ -1,0 +1,48 @@
+/// What one POST came to, as far as the data that was sent and the choice of server are concerned (http.md §6).
+package enum ExchangeResult: Equatable, Sendable {
+  /// A cleanly ended 200 whose envelope is authentic: serialized message lists of the server, perhaps none.
+  case sealed([[UInt8]])
+  /// A cleanly ended 200 with nothing in it, or only padding. Nobody vouched for it.
+  case empty
+  /// A cleanly ended 200 with something that is not an authentic answer of our server: a captive portal, another key.
+  case foreign(String)
+  /// 301 with its `Location`.
+  case redirect(String?)
+  /// 400 or 413: this body will not be taken.
+  case refused(Int)
+  /// 406: the server does not know our key.
+  case enrol
+  /// 408, 429 or 503: not now.
+  case busy(Int, retryAfter: Duration?)
+  /// Any other status.
+  case rejected(Int, retryAfter: Duration?)
+  /// No connection, or a response that was cut.
+  case broken(String)
+
+  /// Whether the server did its part, so that the connector stays with it.
+  package var keepsServer: Bool {
+    switch self {
+    case .sealed, .empty, .refused, .enrol: true
+    case .foreign, .redirect, .busy, .rejected, .broken: false
+    }
+  }
+
+  /// For log lines.
+  package var summary: String {
+    switch self {
+    case .sealed(let lists): "200, authentic answer with \(lists.count) message lists"
+    case .empty: "200, empty"
+    case .foreign(let reason): "200, but not an answer of our server (\(reason))"
+    case .redirect(let location): "301 to \(location ?? "nowhere")"
+    case .refused(let status): "\(status), the body is refused"
+    case .enrol: "406, please enrol"
+    case .busy(let status, let after): "\(status), busy\(Self.suffix(after))"
+    case .rejected(let status, let after): "\(status)\(Self.suffix(after))"
+    case .broken(let reason): reason
+    }
+  }
+
+  private static func suffix(_ after: Duration?) -> String {
+    after.map { ", Retry-After \($0.inSeconds)" } ?? ""
+  }
+}

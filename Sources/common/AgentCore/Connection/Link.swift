@@ -1,0 +1,169 @@
+import Logging
+
+/// Executes the connector's steps: finds a server, checks its certificate, posts bodies and classifies what comes back.
+/// Both loops share it; while one looks for a server the other waits.
+package actor Link {
+  /// What may be told to the outside.
+  package struct Events: Sendable {
+    /// A new server.pem was accepted.
+    package var serverPEM: @Sendable (String) -> Void = { _ in }
+    package init() {}
+  }
+
+  private var connector: Connector
+  private let session: any ServerSession
+  private let transport: any Transport
+  private let clock: any AgentClock
+  private let log: Logger
+  private let events: Events
+  /// After this many failed rounds `exchange` throws instead of waiting; for `--once`.
+  private let patience: Int?
+  private var isConnecting = false
+  private var waiters: [CheckedContinuation<Void, Never>] = []
+  private var lastServerPEM: [UInt8] = []
+  private var lastFailure = "no server was tried"
+  /// How many authentic answers there were.
+  package private(set) var sealedAnswers = 0
+
+  package init(
+    connector: Connector, session: any ServerSession, transport: any Transport, clock: any AgentClock, log: Logger,
+    events: Events = Events(), patience: Int? = nil
+  ) {
+    self.connector = connector
+    self.session = session
+    self.transport = transport
+    self.clock = clock
+    self.log = log
+    self.events = events
+    self.patience = patience
+  }
+
+  /// One POST.
+  ///
+  /// - Throws: `CancellationError` when the agent stops, or `AgentError` when a server cannot be found in `--once`.
+  package func exchange(
+    handler: String, lists: [[UInt8]], compressed: Bool, urgent: Bool,
+    onHeaders: (@Sendable (Int) -> Void)? = nil
+  ) async throws -> ExchangeResult {
+    let target = try await ready()
+    let result: ExchangeResult
+    do {
+      let url = try BaseURL(target.url)
+      let body = try session.seal(lists: lists, compressed: compressed)
+      var request = TransportRequest(url: url, handler: handler, body: body)
+      request.isUrgent = urgent
+      request.isRedirected = target.redirected
+      request.onHeaders = onHeaders
+      log.debug("Posting \(body.count) bytes to \(target.url)\(handler)")
+      result = classify(try await transport.perform(request))
+    } catch {
+      result = .broken(String(describing: error))
+    }
+    try Task.checkCancellation()
+    settle(result, target, handler)
+    return result
+  }
+
+  // MARK: finding a server
+
+  private func ready() async throws -> Connector.Target {
+    while isConnecting { await withCheckedContinuation { waiters.append($0) } }
+    try Task.checkCancellation()
+    isConnecting = true
+    defer {
+      isConnecting = false
+      let waiting = waiters
+      waiters = []
+      for waiter in waiting { waiter.resume() }
+    }
+    while true {
+      switch connector.next(at: clock.now) {
+      case .use(let target): return target
+      case .fetchServerPEM(let target, let rekey): try await fetchServerPEM(target, rekey: rekey)
+      case .wait(let until):
+        if let patience, connector.failedRounds >= patience {
+          throw AgentError(.connection, "no server could be reached: \(lastFailure)")
+        }
+        log.info("No server is usable now; next try at \(connector.url) in \((until - clock.now).inSeconds)")
+        try await clock.sleep(until: until)
+      }
+    }
+  }
+
+  private func fetchServerPEM(_ target: Connector.Target, rekey: Bool) async throws {
+    let answer: TransportAnswer
+    do {
+      var request = TransportRequest(url: try BaseURL(target.url), handler: "server.pem", body: nil)
+      request.responseLimit = 50 << 20
+      log.debug("Fetching \(target.url)server.pem")
+      answer = try await transport.perform(request)
+    } catch {
+      try Task.checkCancellation()
+      return leave(target, .unavailable(retryAfter: nil), "\(target.url)server.pem: \(error)")
+    }
+    guard answer.status == 200 else {
+      return leave(
+        target, .unavailable(retryAfter: answer.retryAfter), "\(target.url)server.pem: answered \(answer.status)")
+    }
+    do {
+      let name = try session.accept(serverPEM: answer.body, rekey: rekey)
+      log.info("Received PEM for \(name) from \(target.url)")
+      connector.serverAccepted(target)
+      if answer.body != lastServerPEM {
+        lastServerPEM = answer.body
+        events.serverPEM(String(decoding: answer.body, as: UTF8.self))
+      }
+    } catch {
+      leave(target, .rejected(retryAfter: nil), "\(target.url)server.pem is refused: \(error)")
+    }
+  }
+
+  private func leave(_ target: Connector.Target, _ failure: Connector.Failure, _ what: String) {
+    connector.failed(target, failure, at: clock.now)
+    lastFailure = what
+    let next = connector.url
+    log.warning("\(what)\(next == target.url ? "" : "; trying \(next) next")")
+  }
+
+  // MARK: answers
+
+  private func classify(_ answer: TransportAnswer) -> ExchangeResult {
+    switch answer.status {
+    case 200:
+      do {
+        guard let lists = try session.open(answer.body) else { return .empty }
+        return .sealed(lists)
+      } catch {
+        return .foreign(String(describing: error))
+      }
+    case 301: return .redirect(answer.location)
+    case 400, 413: return .refused(answer.status)
+    case 406: return .enrol
+    case 408, 429, 503: return .busy(answer.status, retryAfter: answer.retryAfter)
+    default: return .rejected(answer.status, retryAfter: answer.retryAfter)
+    }
+  }
+
+  private func settle(_ result: ExchangeResult, _ target: Connector.Target, _ handler: String) {
+    let place = "\(target.url)\(handler)"
+    switch result {
+    case .sealed:
+      sealedAnswers += 1
+      connector.succeeded(target)
+      log.debug("\(place): \(result.summary)")
+    case .empty, .enrol:
+      connector.succeeded(target)
+      log.debug("\(place): \(result.summary)")
+    case .refused:
+      connector.succeeded(target)
+      log.warning("\(place): \(result.summary)")
+    case .redirect(let location):
+      connector.redirected(target, to: location, at: clock.now)
+      log.info("\(place): \(result.summary); now at \(connector.url)")
+    case .busy(_, let after): leave(target, .unavailable(retryAfter: after), "\(place): \(result.summary)")
+    case .broken: leave(target, .unavailable(retryAfter: nil), "\(place): \(result.summary)")
+    case .rejected(_, let after): leave(target, .rejected(retryAfter: after), "\(place): \(result.summary)")
+    case .foreign: leave(target, .rejected(retryAfter: nil), "\(place): \(result.summary)")
+    }
+  }
+}

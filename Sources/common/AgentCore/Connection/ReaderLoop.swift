@@ -1,0 +1,42 @@
+/// The reader's rounds (client.md §3), without I/O.
+package struct ReaderLoop: Sendable {
+  package enum Action: Equatable, Sendable {
+    /// Post a check-in; with `clientInfo` it carries the facts about this host.
+    case post(clientInfo: Bool)
+    case wait(until: Instant)
+  }
+
+  private let pause: Duration
+  private let clientInfoInterval: Duration?
+  private var limiter: Limiter
+  private var notBefore: Instant?
+  private var clientInfoSentAt: Instant?
+  private var clientInfoIsDue = true
+
+  /// - Parameter clientInfoInterval: absent: client info is sent at start only.
+  package init(minPoll: Duration, maxPoll: Duration, clientInfoInterval: Duration?) {
+    pause = minPoll
+    self.clientInfoInterval = clientInfoInterval
+    limiter = Limiter(period: maxPoll / 2, burst: 10)
+  }
+
+  package mutating func next(at now: Instant) -> Action {
+    let ready = max(notBefore ?? now, limiter.readyAt(now))
+    guard ready <= now else { return .wait(until: ready) }
+    limiter.take(now)
+    if let clientInfoSentAt, let clientInfoInterval, now - clientInfoSentAt >= clientInfoInterval {
+      clientInfoIsDue = true
+    }
+    return .post(clientInfo: clientInfoIsDue)
+  }
+
+  /// The round ended. A failed one is repeated as soon as the connector offers a server; one that was not
+  /// acknowledged keeps its client info.
+  package mutating func answered(_ result: ExchangeResult, at now: Instant) {
+    if case .sealed = result, clientInfoIsDue {
+      clientInfoIsDue = false
+      clientInfoSentAt = now
+    }
+    notBefore = result.keepsServer ? now + pause : now
+  }
+}

@@ -1,0 +1,102 @@
+import VQL
+import Wire
+
+/// `CollectorEngine` on the VQL engine. All that AgentCore knows of VQL is in this file.
+package struct VQLEngine: CollectorEngine {
+  private let settings: AgentSettings
+  private let installTime: UInt64
+
+  package init(settings: AgentSettings, installTime: UInt64 = 0) {
+    self.settings = settings
+    self.installTime = installTime
+  }
+
+  package func makeSession(_ request: EngineRequest) throws -> any EngineSession {
+    var options = VQLSessionOptions()
+    options.environment = request.environment
+    options.config = config
+    options.sessionID = request.sessionID
+    options.artifacts = request.artifacts.map(Self.artifact)
+    // The engine's own messages end with a line feed inside the text (flows.md §4).
+    options.log = { [log = request.log] text in log(text.hasSuffix("\n") ? text : text + "\n") }
+    options.uploader = request.uploads.map(Uploader.init)
+    options.throttle = { [operation = request.operation] in operation() }
+    return Session(VQLSession(options: options))
+  }
+
+  /// The `config` object: what artifacts read, in both spellings, and no secret. Made for each session, as its values
+  /// belong to one thread.
+  private var config: VQLValue {
+    let version = VQLValue.dict([
+      ("Name", .string(settings.versionName)), ("name", .string(settings.versionName)),
+      ("Version", .string(settings.version)), ("version", .string(settings.version)),
+      ("BuildTime", .string(settings.buildTime)), ("build_time", .string(settings.buildTime)),
+      ("ci_build_url", .string(settings.buildURL)), ("CiBuildUrl", .string(settings.buildURL)),
+      ("install_time", .int(Int64(clamping: installTime))), ("InstallTime", .int(Int64(clamping: installTime))),
+    ])
+    let labels = VQLValue.array(settings.labels.map { .string($0) })
+    let urls = VQLValue.array(settings.serverURLs.map { .string($0) })
+    return .dict([
+      ("Version", version), ("version", version), ("Labels", labels), ("labels", labels), ("server_urls", urls),
+      ("ServerUrls", urls), ("tempdir_linux", .string("")), ("TempdirLinux", .string("")),
+    ])
+  }
+
+  private static func artifact(_ message: Proto_Artifact) -> VQLArtifact {
+    VQLArtifact(
+      name: message.name, type: message.type, precondition: message.precondition, export: message.export,
+      imports: message.imports,
+      parameters: message.parameters.map {
+        VQLArtifact.Parameter(name: $0.name, type: $0.type, defaultValue: $0.default)
+      },
+      sources: message.sources.map { source in
+        VQLArtifact.Source(
+          name: source.name, precondition: source.precondition,
+          queries: source.queries.isEmpty && !source.query.isEmpty ? [source.query] : source.queries)
+      })
+  }
+
+  private final class Session: EngineSession {
+    private let session: VQLSession
+
+    init(_ session: VQLSession) { self.session = session }
+
+    func run(_ text: String, sink: (EngineRow) throws -> Bool) throws {
+      try session.run(text) { row in
+        let wanted = try sink(EngineRow(columns: row.columns) { row.appendJSON(to: &$0) })
+        return wanted ? .more : .stop
+      }
+    }
+
+    func cancel(reason: String) { session.cancel(reason: reason) }
+    func close() { session.close() }
+  }
+
+  private struct Uploader: VQLUploader {
+    let target: any UploadTarget
+
+    func upload(
+      _ request: VQLUploadRequest, read: (_ maxBytes: Int) throws -> [UInt8]?
+    ) throws -> VQLUploadResult {
+      var file = UploadFile()
+      file.path = request.path
+      file.components = request.storeAsComponents.isEmpty ? request.components : request.storeAsComponents
+      file.accessor = request.accessor
+      file.storeAsName = request.storeAsName
+      file.expectedSize = request.expectedSize
+      file.modified = request.modified ?? 0
+      file.accessed = request.accessed ?? 0
+      file.changed = request.changed ?? 0
+      file.born = request.born ?? 0
+      file.mode = Int64(request.mode)
+      let stream = try target.begin(file)
+      var size: Int64 = 0
+      while let bytes = try read(FlowUploads.pieceSize), !bytes.isEmpty {
+        try stream.write(bytes)
+        size += Int64(bytes.count)
+      }
+      try stream.finish()
+      return VQLUploadResult(size: size, uploadID: stream.number)
+    }
+  }
+}

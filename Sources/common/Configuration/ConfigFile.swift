@@ -1,0 +1,78 @@
+import Foundation
+
+/// Reading and writing configuration files.
+package enum ConfigFile {
+  /// The largest file that is read, in bytes.
+  package static let sizeLimit = 16 * 1024 * 1024
+
+  /// The text of a file.
+  ///
+  /// - Throws: ``ConfigurationError`` when it cannot be read, is too large or is not UTF-8.
+  package static func read(_ path: String) throws(ConfigurationError) -> String {
+    guard let file = FileHandle(forReadingAtPath: path) else {
+      let exists = FileManager.default.fileExists(atPath: path)
+      throw ConfigurationError(
+        file: path, expected: "a readable configuration file",
+        found: exists ? "a file this user may not read" : "no file",
+        remedy: exists ? "run as its owner, or check: ls -l \(path)" : "make one with: microraptor config generate")
+    }
+    defer { try? file.close() }
+    guard let data = try? file.read(upToCount: sizeLimit + 1) ?? Data() else {
+      throw ConfigurationError(file: path, expected: "a configuration file", found: "a directory or a special file")
+    }
+    guard data.count <= sizeLimit else {
+      throw ConfigurationError(file: path, expected: "at most \(sizeLimit) bytes", found: "a larger file")
+    }
+    guard let text = String(data: data, encoding: .utf8) else {
+      throw ConfigurationError(file: path, expected: "UTF-8 text", found: "other bytes")
+    }
+    return text
+  }
+
+  /// Refuses a file with secrets that others than its owner may read or change.
+  ///
+  /// - Throws: ``ConfigurationError`` with the command that repairs it.
+  package static func requirePrivate(_ path: String) throws(ConfigurationError) {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return }
+    let mode = status.st_mode & 0o7777
+    guard mode & 0o077 == 0 else {
+      throw ConfigurationError(
+        file: path, expected: "mode 0600, because the file holds secrets", found: "mode 0\(String(mode, radix: 8))",
+        remedy: "run: chmod 600 \(path)")
+    }
+  }
+
+  /// Writes a file with mode 0600 in one step: a reader sees the old text or the new, and no other user sees either.
+  ///
+  /// - Throws: ``ConfigurationError`` naming the system's reason.
+  package static func write(_ text: String, to path: String, mode: mode_t = 0o600) throws(ConfigurationError) {
+    let temporary = path + ".new"
+    unlink(temporary)
+    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
+    guard descriptor >= 0 else { throw failure(path) }
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+      let written = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      guard written > 0 else {
+        if written < 0, errno == EINTR { continue }
+        let error = failure(path)
+        close(descriptor)
+        unlink(temporary)
+        throw error
+      }
+      rest = rest.dropFirst(written)
+    }
+    guard fchmod(descriptor, mode) == 0, fsync(descriptor) == 0, close(descriptor) == 0,
+      rename(temporary, path) == 0
+    else {
+      let error = failure(path)
+      unlink(temporary)
+      throw error
+    }
+  }
+
+  private static func failure(_ path: String) -> ConfigurationError {
+    ConfigurationError(file: path, expected: "a file that can be written", found: String(cString: strerror(errno)))
+  }
+}

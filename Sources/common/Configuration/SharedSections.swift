@@ -1,0 +1,145 @@
+/// `Datastore`: where the deployment's data lies.
+package struct DatastoreSection: Sendable, Equatable {
+  package enum Implementation: String, Sendable, CaseIterable {
+    /// One directory on one machine, shared by its frontends.
+    case sqlite = "SQLite"
+    /// A server, for many machines.
+    case postgresql = "PostgreSQL"
+  }
+
+  /// `implementation`: `SQLite` (default) or `PostgreSQL`.
+  package var implementation = Implementation.sqlite
+  /// `location`: an absolute directory for SQLite, a `postgresql://` URL for PostgreSQL (may hold a password: secret).
+  package var location = ""
+
+  package init(implementation: Implementation = .sqlite, location: String) {
+    self.implementation = implementation
+    self.location = location
+  }
+
+  init(_ section: SectionReader) throws(ConfigurationError) {
+    let name = try section.string("implementation") ?? Implementation.sqlite.rawValue
+    guard let implementation = Implementation.allCases.first(where: { $0.rawValue.lowercased() == name.lowercased() })
+    else {
+      throw section.wrong("implementation", "SQLite or PostgreSQL", SectionReader.shown(name))
+    }
+    self.implementation = implementation
+    location = try section.requiredString("location", "a directory, or a postgresql:// URL")
+    switch implementation {
+    case .sqlite where !location.hasPrefix("/"):
+      throw section.wrong("location", "an absolute directory", "another text")
+    case .postgresql where !location.hasPrefix("postgresql://") && !location.hasPrefix("postgres://"):
+      throw section.wrong("location", "a postgresql:// URL", "another text")
+    default: break
+    }
+    _ = section.keep(["filestore_directory", "compression"])
+    try section.finish()
+  }
+}
+
+/// `Monitoring`: the port with `/metrics` and `/healthz`.
+package struct MonitoringSection: Sendable, Equatable {
+  /// `bind_address`: default `127.0.0.1`. The port has no TLS: keep it on loopback or a management network.
+  package var bindAddress = "127.0.0.1"
+  /// `bind_port`: default 0 = off.
+  package var bindPort = 0
+
+  package init() {}
+
+  init(_ section: SectionReader) throws(ConfigurationError) {
+    if let address = try section.string("bind_address"), !address.isEmpty { bindAddress = address }
+    bindPort = try section.port("bind_port") ?? 0
+    _ = section.keep(["metrics_url"])
+    try section.finish()
+  }
+}
+
+/// `Logging`. Our processes write to standard error; keys about files of a stock server are accepted and not used.
+package struct LoggingSection: Sendable, Equatable {
+  /// `format`: `text` (default) or `json`; `--log-format` wins.
+  package var format: String?
+  /// `level`: `trace`, `debug`, `info` (default), `warning` or `error`; `-v` wins.
+  package var level: String?
+
+  package init() {}
+
+  init(_ section: SectionReader) throws(ConfigurationError) {
+    format = try section.choice("format", ["text", "json"])
+    level = try section.choice("level", ["trace", "debug", "info", "warning", "error"])
+    _ = section.keep([
+      "output_directory", "separate_logs_per_component", "debug", "info", "error", "rotation_time", "max_age",
+    ])
+    try section.finish()
+  }
+}
+
+/// `defaults`: the few keys that matter to frontends and workers.
+package struct DefaultsSection: Sendable, Equatable {
+  /// `unauthenticated_lru_timeout_sec`: seconds, default 10; how long a failed key look-up is remembered.
+  package var unauthenticatedLRUTimeout = 10
+  /// `certificate_validity_days`: days, default 365.
+  package var certificateValidityDays = 365
+  /// `hunt_expiry_hours`: hours, default 168.
+  package var huntExpiryHours = 168
+
+  package init() {}
+
+  init(_ section: SectionReader) throws(ConfigurationError) {
+    unauthenticatedLRUTimeout = try section.positive("unauthenticated_lru_timeout_sec", in: 0...86_400) ?? 10
+    certificateValidityDays = try section.positive("certificate_validity_days", in: 0...36_500) ?? 365
+    huntExpiryHours = try section.positive("hunt_expiry_hours", in: 0...876_000) ?? 168
+    _ = section.keep([
+      "notebook_cell_timeout_min", "inflight_check_time", "event_max_wait", "event_max_wait_jitter",
+      "event_change_notify_all_clients", "disable_active_inflight_checks", "client_info_housekeeping_period",
+    ])
+    try section.finish()
+  }
+}
+
+/// `Frontend.resources`: limits that protect the processes. 0 means the default.
+package struct ResourcesSection: Sendable, Equatable {
+  /// `expected_clients`: default 10000; sources in a worker's session cache; should exceed the active clients.
+  package var expectedClients = 10_000
+  /// `connections_per_second`: default 100, at most 1000 (larger values count as 1000); accepted TLS connections.
+  package var connectionsPerSecond = 100
+  /// `max_upload_size`: bytes, default 10485760; bodies up to twice this are accepted.
+  package var maxUploadSize = 10_485_760
+  /// `concurrency`: default 2 × CPUs (0 here); bodies worked on at a time.
+  package var concurrency = 0
+  /// `concurrency_timeout`: seconds, default 600; how long a body waits for its turn.
+  package var concurrencyTimeout = 600
+  /// `per_client_upload_rate`: bytes per second, default 0 = unlimited.
+  package var perClientUploadRate = 0
+  /// `global_upload_rate`: bytes per second, default 0 = unlimited.
+  package var globalUploadRate = 0
+  /// `enrollments_per_second`: default 0 = unlimited; uncached bodies opened by RSA.
+  package var enrollmentsPerSecond = 0
+  /// `notifications_per_second`: default 30; readers woken by changes that concern many clients.
+  package var notificationsPerSecond = 30
+
+  package init() {}
+
+  init(_ section: SectionReader) throws(ConfigurationError) {
+    expectedClients = try section.positive("expected_clients", in: 0...100_000_000) ?? 10_000
+    connectionsPerSecond = min(try section.positive("connections_per_second", in: 0...Int.max) ?? 100, 1000)
+    maxUploadSize = try section.positive("max_upload_size", in: 0...1_073_741_824) ?? 10_485_760
+    concurrency = try section.integer("concurrency", in: 0...100_000) ?? 0
+    concurrencyTimeout = try section.positive("concurrency_timeout", in: 0...86_400) ?? 600
+    perClientUploadRate = try section.integer("per_client_upload_rate", in: 0...Int.max) ?? 0
+    globalUploadRate = try section.integer("global_upload_rate", in: 0...Int.max) ?? 0
+    enrollmentsPerSecond = try section.integer("enrollments_per_second", in: 0...1_000_000) ?? 0
+    notificationsPerSecond = try section.positive("notifications_per_second", in: 0...1_000_000) ?? 30
+    try section.finish()
+  }
+}
+
+extension SectionReader {
+  /// One of some words, in any case; nil when the key is missing.
+  func choice(_ key: String, _ words: [String]) throws(ConfigurationError) -> String? {
+    guard let text = try string(key), !text.isEmpty else { return nil }
+    guard words.contains(text.lowercased()) else {
+      throw wrong(key, "one of \(words.joined(separator: ", "))", Self.shown(text))
+    }
+    return text.lowercased()
+  }
+}

@@ -1,0 +1,239 @@
+import Glibc
+
+/// `format()`: printf with the verbs and error texts of the reference (builtins.md §3).
+enum Printf {
+  static func operands(_ value: VQLValue) -> [VQLValue] {
+    if case .array(let elements) = value { return elements.map(\.resolved) }
+    return [value]
+  }
+
+  private struct Spec {
+    var plus = false
+    var minus = false
+    var sharp = false
+    var space = false
+    var zero = false
+    var width: Int?
+    var precision: Int?
+  }
+
+  /// Widths and precisions above this are cut, as they cost memory.
+  private static let maximumWidth = 10_000
+
+  static func format(_ format: [UInt8], _ operands: [VQLValue]) -> [UInt8] {
+    var out: [UInt8] = []
+    var place = 0
+    var next = 0
+    var reordered = false
+    func number() -> Int? {
+      var value: Int?
+      while place < format.count, (48...57).contains(format[place]) {
+        value = min((value ?? 0) * 10 + Int(format[place] - 48), maximumWidth)
+        place += 1
+      }
+      return value
+    }
+    func starOrNumber() -> Int? {
+      index()
+      guard place < format.count, format[place] == UInt8(ascii: "*") else { return number() }
+      place += 1
+      defer { next += 1 }
+      return next < operands.count ? operands[next].integer.map { Int(max(-10_000, min($0, 10_000))) } : nil
+    }
+    func index() {
+      guard place < format.count, format[place] == UInt8(ascii: "[") else { return }
+      place += 1
+      if let wanted = number() {
+        next = wanted - 1
+        reordered = true
+      }
+      if place < format.count, format[place] == UInt8(ascii: "]") { place += 1 }
+    }
+    while place < format.count {
+      let byte = format[place]
+      place += 1
+      guard byte == UInt8(ascii: "%") else {
+        out.append(byte)
+        continue
+      }
+      var spec = Spec()
+      flags: while place < format.count {
+        switch format[place] {
+        case UInt8(ascii: "+"): spec.plus = true
+        case UInt8(ascii: "-"): spec.minus = true
+        case UInt8(ascii: "#"): spec.sharp = true
+        case UInt8(ascii: " "): spec.space = true
+        case UInt8(ascii: "0"): spec.zero = true
+        default: break flags
+        }
+        place += 1
+      }
+      spec.width = starOrNumber()
+      if let width = spec.width, width < 0 {
+        spec.minus = true
+        spec.width = -width
+      }
+      if place < format.count, format[place] == UInt8(ascii: ".") {
+        place += 1
+        spec.precision = max(0, starOrNumber() ?? 0)
+      }
+      index()
+      guard place < format.count else {
+        out.append(contentsOf: "%!(NOVERB)".utf8)
+        break
+      }
+      let verb = UTF8Text.decode(format, at: place)
+      let letter = Character(Unicode.Scalar(verb.scalar ?? 0xFFFD) ?? "?")
+      place += verb.length
+      if letter == "%" {
+        out.append(byte)
+        continue
+      }
+      guard next >= 0, next < operands.count else {
+        out.append(contentsOf: "%!\(letter)(\(reordered && next < 0 ? "BADINDEX" : "MISSING"))".utf8)
+        next += 1
+        continue
+      }
+      write(operands[next], letter, spec, &out)
+      next += 1
+    }
+    if !reordered && next < operands.count { extra(operands[next...], &out) }
+    return out
+  }
+
+  private static func extra(_ operands: ArraySlice<VQLValue>, _ out: inout [UInt8]) {
+    out.append(contentsOf: "%!(EXTRA ".utf8)
+    for (count, operand) in operands.enumerated() {
+      if count > 0 { out.append(contentsOf: ", ".utf8) }
+      out.append(contentsOf: "\(operand.typeName)=".utf8)
+      operand.appendText(to: &out, rfcTimes: true)
+    }
+    out.append(UInt8(ascii: ")"))
+  }
+
+  private static func pad(_ text: [UInt8], _ spec: Spec, numeric: Bool, _ out: inout [UInt8]) {
+    let length = text.count { $0 & 0xC0 != 0x80 }
+    let missing = max(0, (spec.width ?? 0) - length)
+    if spec.minus {
+      out.append(contentsOf: text)
+      out.append(contentsOf: [UInt8](repeating: 0x20, count: missing))
+    } else if spec.zero && numeric {
+      let signed = text.first == UInt8(ascii: "-") || text.first == UInt8(ascii: "+")
+      if signed { out.append(text[0]) }
+      out.append(contentsOf: [UInt8](repeating: 0x30, count: missing))
+      out.append(contentsOf: text.dropFirst(signed ? 1 : 0))
+    } else {
+      out.append(contentsOf: [UInt8](repeating: 0x20, count: missing))
+      out.append(contentsOf: text)
+    }
+  }
+
+  private static func write(_ value: VQLValue, _ verb: Character, _ spec: Spec, _ out: inout [UInt8]) {
+    switch verb {
+    case "T": return pad(Array(value.typeName.utf8), spec, numeric: false, &out)
+    case "v": return general(value, spec, &out)
+    default: break
+    }
+    if let integer = value.integer, let text = integerText(integer, verb, spec) {
+      return pad(text, spec, numeric: true, &out)
+    }
+    switch value {
+    case .double(let number) where "eEfFgG".contains(verb):
+      return pad(floatText(number, verb, spec), spec, numeric: true, &out)
+    case .bool(let bool) where verb == "t": return pad(Array((bool ? "true" : "false").utf8), spec, numeric: false, &out)
+    case .int, .integer, .double, .bool: break
+    default:
+      if let text = stringText(value, verb, spec) { return pad(text, spec, numeric: false, &out) }
+    }
+    out.append(contentsOf: "%!\(verb)(\(value.typeName)=".utf8)
+    value.appendText(to: &out, rfcTimes: true)
+    out.append(UInt8(ascii: ")"))
+  }
+
+  private static func general(_ value: VQLValue, _ spec: Spec, _ out: inout [UInt8]) {
+    var text: [UInt8] = []
+    value.appendText(to: &text, rfcTimes: true)
+    if spec.plus, let integer = value.integer, integer >= 0 { text.insert(UInt8(ascii: "+"), at: 0) }
+    if case .double(let number) = value, spec.precision != nil { text = floatText(number, "g", spec) }
+    pad(text, spec, numeric: value.number != nil, &out)
+  }
+
+  private static func integerText(_ value: Int64, _ verb: Character, _ spec: Spec) -> [UInt8]? {
+    let digits: String
+    switch verb {
+    case "d": digits = String(value.magnitude)
+    case "x": digits = (spec.sharp ? "0x" : "") + String(value.magnitude, radix: 16)
+    case "X": digits = (spec.sharp ? "0X" : "") + String(value.magnitude, radix: 16).uppercased()
+    case "o": digits = (spec.sharp ? "0" : "") + String(value.magnitude, radix: 8)
+    case "b": digits = String(value.magnitude, radix: 2)
+    case "c", "q":
+      var bytes: [UInt8] = []
+      UTF8Text.append(UInt32(clamping: value), to: &bytes)
+      return verb == "q" ? [0x27] + bytes + [0x27] : bytes
+    case "U":
+      let hex = String(value.magnitude, radix: 16).uppercased()
+      return Array(("U+" + String(repeating: "0", count: max(0, 4 - hex.count)) + hex).utf8)
+    default: return nil
+    }
+    let sign = value < 0 ? "-" : spec.plus ? "+" : spec.space ? " " : ""
+    var padded = digits
+    if let precision = spec.precision, padded.utf8.count < precision {
+      padded = String(repeating: "0", count: precision - padded.utf8.count) + padded
+    }
+    return Array((sign + padded).utf8)
+  }
+
+  private static func floatText(_ value: Double, _ verb: Character, _ spec: Spec) -> [UInt8] {
+    guard value.isFinite else {
+      var text: [UInt8] = []
+      NumberText.appendText(value, to: &text)
+      return text
+    }
+    if "gG".contains(verb) && spec.precision == nil {
+      var text: [UInt8] = []
+      NumberText.appendText(value, to: &text)
+      return verb == "G" ? text.map { $0 == UInt8(ascii: "e") ? UInt8(ascii: "E") : $0 } : text
+    }
+    let flags = (spec.plus ? "+" : "") + (spec.space ? " " : "") + (spec.sharp ? "#" : "")
+    let pattern = "%\(flags).\(spec.precision ?? 6)\(verb)"
+    var buffer = [CChar](repeating: 0, count: 400 + (spec.precision ?? 6))
+    let count = buffer.count
+    let written = withVaList([value]) { vsnprintf(&buffer, count, pattern, $0) }
+    return buffer.prefix(max(0, min(Int(written), count - 1))).map { UInt8(bitPattern: $0) }
+  }
+
+  private static func stringText(_ value: VQLValue, _ verb: Character, _ spec: Spec) -> [UInt8]? {
+    guard "sqxX".contains(verb) else { return nil }
+    var text: [UInt8] = []
+    value.appendText(to: &text, rfcTimes: true)
+    if let precision = spec.precision, verb == "s" || verb == "q" {
+      text = Array(String(String(decoding: text, as: UTF8.self).unicodeScalars.prefix(precision)).utf8)
+    }
+    switch verb {
+    case "x": return Hex.encode(text)
+    case "X": return Array(String(decoding: Hex.encode(text), as: UTF8.self).uppercased().utf8)
+    case "q": return quoted(text)
+    default: return text
+    }
+  }
+
+  private static func quoted(_ text: [UInt8]) -> [UInt8] {
+    var out: [UInt8] = [0x22]
+    var place = 0
+    while place < text.count {
+      let (scalar, length) = UTF8Text.decode(text, at: place)
+      switch scalar {
+      case nil: out.append(contentsOf: Array("\\x".utf8) + Hex.encode([text[place]]))
+      case 0x22, 0x5C: out.append(contentsOf: [0x5C, text[place]])
+      case 10: out.append(contentsOf: "\\n".utf8)
+      case 13: out.append(contentsOf: "\\r".utf8)
+      case 9: out.append(contentsOf: "\\t".utf8)
+      case .some(let value) where value < 32 || value == 127:
+        out.append(contentsOf: Array("\\x".utf8) + Hex.encode([text[place]]))
+      default: out.append(contentsOf: text[place..<place + length])
+      }
+      place += length
+    }
+    return out + [0x22]
+  }
+}

@@ -1,0 +1,82 @@
+/// The first frame of every message between a frontend and a worker: 16 bytes.
+///
+/// | offset | size | content |
+/// |---|---|---|
+/// | 0 | 2 | `MR` |
+/// | 2 | 1 | format version, 1 |
+/// | 3 | 1 | kind: the operation of a request or a reply |
+/// | 4 | 8 | request id, little endian; chosen by the frontend, echoed by the worker |
+/// | 12 | 4 | milliseconds the frontend will still wait, little endian; 0 in replies |
+package struct FrameHeader: Sendable, Equatable {
+  package static let size = 16
+  package static let version: UInt8 = 1
+
+  /// The id of what a worker says without being asked; no request has it.
+  package static let announcementID: UInt64 = .max
+
+  package enum Kind: UInt8, Sendable, CaseIterable {
+    case open = 1
+    case confirm = 2
+    case unenrolled = 3
+    case seal = 4
+    case forget = 5
+    case healthRequest = 6
+
+    case opened = 65
+    case unverified = 66
+    case unauthenticated = 67
+    case sealed = 68
+    case needKey = 69
+    case rejected = 70
+    case overloaded = 71
+    case done = 72
+    case health = 73
+  }
+
+  package var kind: Kind
+  package var id: UInt64
+  package var milliseconds: UInt32
+
+  package init(kind: Kind, id: UInt64, milliseconds: UInt32 = 0) {
+    self.kind = kind
+    self.id = id
+    self.milliseconds = milliseconds
+  }
+
+  package init(parsing bytes: [UInt8]) throws(FrameError) {
+    guard bytes.count == Self.size, bytes[0] == UInt8(ascii: "M"), bytes[1] == UInt8(ascii: "R") else {
+      throw FrameError.notOurs
+    }
+    guard bytes[2] == Self.version else { throw FrameError.version(bytes[2]) }
+    guard let kind = Kind(rawValue: bytes[3]) else { throw FrameError.kind(bytes[3]) }
+    self.kind = kind
+    id = bytes[4..<12].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    milliseconds = bytes[12..<16].reversed().reduce(0) { $0 << 8 | UInt32($1) }
+  }
+
+  package var bytes: [UInt8] {
+    var result: [UInt8] = [UInt8(ascii: "M"), UInt8(ascii: "R"), Self.version, kind.rawValue]
+    for shift in 0..<8 { result.append(UInt8(truncatingIfNeeded: id >> (8 * UInt64(shift)))) }
+    for shift in 0..<4 { result.append(UInt8(truncatingIfNeeded: milliseconds >> (8 * UInt32(shift)))) }
+    return result
+  }
+}
+
+/// A message on the link that is not one of ours, or is damaged.
+package enum FrameError: Error, Sendable, Equatable, CustomStringConvertible {
+  case notOurs
+  case version(UInt8)
+  case kind(UInt8)
+  case missingFrames
+  case malformed
+
+  package var description: String {
+    switch self {
+    case .notOurs: "not a message of this link"
+    case .version(let version): "link format version \(version), this process speaks \(FrameHeader.version)"
+    case .kind(let kind): "unknown operation \(kind)"
+    case .missingFrames: "message is cut short"
+    case .malformed: "damaged message"
+    }
+  }
+}

@@ -1,0 +1,96 @@
+/// Makes forged bodies cost their sender: an address whose bodies keep failing is refused before RSA, for a time that
+/// grows with each refusal and is capped. Warm sessions behind the same address (NAT) do not pass here and are not
+/// touched. Times are milliseconds of a monotonic clock.
+struct AbuseGuard {
+  struct Limits: Sendable {
+    /// Failures that an address may have saved up; they come back one in `refill` milliseconds. Enough for all clients
+    /// behind one address to fail once after the server's key was rotated.
+    var burst = 32.0
+    var refill = 1_000.0
+    /// Milliseconds of the first refusal; each further one doubles it up to `longest`.
+    var shortest: UInt64 = 1_000
+    var longest: UInt64 = 60_000
+    /// Addresses that are told apart; beyond it the one seen longest ago is forgotten.
+    var addresses = 16_384
+  }
+
+  private struct Record {
+    var left: Double
+    var last: UInt64
+    var refusals: UInt64 = 0
+    var until: UInt64 = 0
+  }
+
+  private let limits: Limits
+  private var records: [String: Record] = [:]
+  private var order: [String] = []
+
+  init(limits: Limits = Limits()) {
+    self.limits = limits
+  }
+
+  var count: Int { records.count }
+
+  /// Whether a body of this address may cost RSA now.
+  func admits(_ address: String, now: UInt64) -> Bool {
+    guard !address.isEmpty, let record = records[address] else { return true }
+    return now >= record.until
+  }
+
+  /// A body of this address failed in RSA, in its MAC or by its nonce.
+  mutating func failed(_ address: String, now: UInt64) {
+    guard !address.isEmpty else { return }
+    var record = records[address] ?? new(address, now)
+    let elapsed = now > record.last ? Double(now - record.last) : 0
+    record.left = min(limits.burst, record.left + elapsed / limits.refill)
+    // An address that behaved for as long as the longest refusal starts anew.
+    if elapsed > Double(limits.longest) * 2 { record.refusals = 0 }
+    record.last = now
+    record.left -= 1
+    if record.left < 0 {
+      record.left = 0
+      let factor: UInt64 = 1 << min(record.refusals, 16)
+      record.until = now + min(limits.longest, limits.shortest * factor)
+      record.refusals += 1
+    }
+    records[address] = record
+  }
+
+  private mutating func new(_ address: String, _ now: UInt64) -> Record {
+    if order.count >= limits.addresses {
+      // A quarter at once: removal from the front of an array is not free.
+      for old in order.prefix(max(1, limits.addresses / 4)) { records[old] = nil }
+      order.removeFirst(max(1, limits.addresses / 4))
+    }
+    order.append(address)
+    return Record(left: limits.burst, last: now)
+  }
+}
+
+/// Wrapped sessions that did not decrypt: an exact repeat is refused without RSA. Only failures of the wrapping itself
+/// count; a wrong MAC says nothing about the session, which may be an honest client's.
+struct RefusedSessions {
+  private var expires: [[UInt8]: UInt64] = [:]
+  private var order: [[UInt8]] = []
+  private let capacity: Int
+
+  /// Milliseconds that a refusal is remembered.
+  static let lifetime: UInt64 = 60_000
+
+  init(capacity: Int = 4096) {
+    self.capacity = max(1, capacity)
+  }
+
+  func contains(_ encryptedCipher: [UInt8], now: UInt64) -> Bool {
+    expires[encryptedCipher].map { $0 > now } ?? false
+  }
+
+  mutating func insert(_ encryptedCipher: [UInt8], now: UInt64) {
+    guard encryptedCipher.count <= 1024 else { return }
+    if expires.updateValue(now + Self.lifetime, forKey: encryptedCipher) == nil { order.append(encryptedCipher) }
+    if order.count > capacity {
+      for old in order.prefix(capacity / 4 + 1) { expires[old] = nil }
+      order.removeFirst(capacity / 4 + 1)
+    }
+  }
+}

@@ -1,0 +1,42 @@
+import Envelope
+import Observability
+
+/// The worker's counters. Names follow the reference's where the meaning is the same.
+final class CryptoMetrics: Sendable {
+  let registry: MetricsRegistry
+  let rsaDecrypt: Counter
+  let rsaSign: Counter
+  let opened: Counter
+  let unverified: Counter
+  let rejected: Counter
+  let overloaded: Counter
+  let abuseRefused: Counter
+  let cacheHits: Counter
+  let cacheMisses: Counter
+  let linkErrors: Counter
+  private let reasons: [EnvelopeError.Code: Counter]
+
+  init(_ registry: MetricsRegistry) {
+    self.registry = registry
+    rsaDecrypt = registry.counter("rsa_decrypt_op", "RSA private decryptions.")
+    rsaSign = registry.counter("rsa_sign_op", "RSA signatures, one for each new session towards a client.")
+    opened = registry.counter("worker_opened_count", "Bodies opened and authenticated.")
+    unverified = registry.counter("worker_unverified_count", "Bodies whose sender's key had to be asked for.")
+    rejected = registry.counter("frontend_decryption_errors", "Bodies refused.")
+    overloaded = registry.counter("worker_overloaded_count", "Requests refused because the cold lane was full.")
+    abuseRefused = registry.counter(
+      "worker_abuse_refused_count", "Unknown sessions refused before RSA because their address kept failing.")
+    cacheHits = registry.counter("cipher_lru_hit", "Bodies of a cached session.")
+    cacheMisses = registry.counter("cipher_lru_miss", "Bodies of an unknown session.")
+    linkErrors = registry.counter("worker_link_errors", "Garbage on the ZeroMQ endpoint.")
+    reasons = Dictionary(
+      uniqueKeysWithValues: EnvelopeError.Code.allCases.map { code in
+        (code, registry.counter("worker_rejected_count", "Bodies refused, by reason.", labels: ["reason": "\(code)"]))
+      })
+  }
+
+  func reject(_ error: EnvelopeError) {
+    rejected.increment()
+    reasons[error.code]?.increment()
+  }
+}

@@ -1,0 +1,360 @@
+import Envelope
+import Foundation
+import Observability
+import PKI
+import PublicIdentity
+import Synchronization
+import Wire
+import WorkerLink
+
+/// What a crypto-worker does with a request: the envelope's cryptography, the session cache and the two lanes.
+///
+/// *Warm* work (MAC and AES of a known session) is done at once on the link's thread, unless the body is large; *cold*
+/// work (RSA) goes to the cold lane, which has its own threads and a bounded queue.
+final class CryptoService: Sendable {
+  struct Settings: Sendable {
+    var name: String
+    var serverName: String
+    var privateKey: RSAPrivateKey
+    /// Nonce to org id; the root org is empty.
+    var orgs: [String: String]
+    var expectedClients: Int
+    var coldLimit = 2048
+    /// Warm bodies above this many bytes leave the link's thread, so that small ones do not wait for them.
+    var inlineLimit = 65_536
+  }
+
+  private struct State {
+    var cache: SessionCache
+    var unauthenticated: UnauthenticatedSessions
+    var refused = RefusedSessions()
+    var abuse = AbuseGuard()
+  }
+
+  let metrics: CryptoMetrics
+  private let settings: Settings
+  private let nonces: [String: String]
+  private let state: Mutex<State>
+  private let cold: ColdLane
+  private let draining = Mutex(false)
+  private let clock: @Sendable () -> UInt64
+
+  /// - Parameter clock: milliseconds, monotonic.
+  init(
+    settings: Settings, cold: ColdLane, metrics: CryptoMetrics,
+    clock: @escaping @Sendable () -> UInt64 = { monotonicMilliseconds() }
+  ) {
+    self.settings = settings
+    self.cold = cold
+    self.metrics = metrics
+    self.clock = clock
+    nonces = Dictionary(settings.orgs.map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+    state = Mutex(
+      State(
+        cache: SessionCache(capacity: settings.expectedClients),
+        unauthenticated: UnauthenticatedSessions(capacity: max(1024, settings.expectedClients / 4))))
+  }
+
+  /// From now on health says that this worker is leaving.
+  func drain() { draining.withLock { $0 = true } }
+
+  /// Answers one request, now or later. Called on the link's thread.
+  func handle(_ request: WorkerRequest, respond: @escaping @Sendable (WorkerReply) -> Void) {
+    switch request {
+    case .open(let body, let acknowledge, let address): open(body, acknowledge, address, respond)
+    case .confirm(let body, let publicKey, let acknowledge):
+      // The key is checked on the cold lane; parsing it costs as much as a small signature.
+      onColdLane(respond) { [self] in confirm(body, publicKey, acknowledge) }
+    case .unenrolled(let body): unenrolled(body, respond)
+    case .seal(_, let source, let publicKey, let list): seal(list, for: source, publicKey, respond)
+    case .forget(let source):
+      if let name = ClientName(source) { state.withLock { $0.cache.forget(name) } }
+      respond(.done)
+    case .health: respond(.health(health()))
+    }
+  }
+
+  /// The sessions, sealed for the worker that starts after this one.
+  func snapshot() throws(SessionSnapshot.Failure) -> [UInt8] {
+    try SessionSnapshot.seal(state.withLock { $0.cache }, key: settings.privateKey, now: AgentEnvelope.now() / 1_000_000)
+  }
+
+  /// Takes over the sessions of a former worker.
+  /// - Returns: the number of clients.
+  func restore(_ snapshot: [UInt8]) throws(SessionSnapshot.Failure) -> Int {
+    let cache = try SessionSnapshot.open(
+      snapshot, key: settings.privateKey, capacity: settings.expectedClients, now: AgentEnvelope.now() / 1_000_000)
+    state.withLock { $0.cache = cache }
+    return cache.count
+  }
+
+  func health() -> WorkerHealth {
+    let sessions = state.withLock { $0.cache.count }
+    return WorkerHealth(
+      name: settings.name, draining: draining.withLock { $0 }, coldDepth: UInt64(cold.depth),
+      coldLimit: UInt64(cold.limit), sessions: UInt64(sessions), sessionLimit: UInt64(settings.expectedClients),
+      rsaPrivateOperations: metrics.rsaDecrypt.value + metrics.rsaSign.value, opened: metrics.opened.value,
+      rejected: metrics.rejected.value)
+  }
+
+  // MARK: opening
+
+  private func open(
+    _ body: [UInt8], _ acknowledge: Bool, _ address: String, _ respond: @escaping @Sendable (WorkerReply) -> Void
+  ) {
+    guard let scan = try? EnvelopeScan(body) else { return respond(reject(EnvelopeError(.malformed))) }
+    guard !scan.isEmpty else { return respond(reject(EnvelopeError(.noSession))) }
+    let encryptedCipher = Array(body[scan.encryptedCipher])
+    let known = state.withLock { $0.cache.inbound(encryptedCipher) }
+    if let (name, entry) = known, let session = entry.inbound {
+      metrics.cacheHits.increment()
+      let needsRSA = acknowledge && entry.outbound == nil
+      let work: @Sendable () -> WorkerReply = { [self] in
+        openWarm(body, scan, session, name, entry, acknowledge)
+      }
+      // An answer that needs a new outbound session costs RSA; a large body holds up the small ones.
+      if needsRSA || body.count > settings.inlineLimit { onColdLane(respond, work) } else { respond(work()) }
+      return
+    }
+    let waiting = state.withLock { $0.unauthenticated.session(encryptedCipher, now: clock()) }
+    if let waiting, state.withLock({ hasKey(waiting.source, &$0) }) == false {
+      metrics.cacheHits.increment()
+      return respond(openUnverified(body, scan, waiting))
+    }
+    metrics.cacheMisses.increment()
+    if let refusal = refusalBeforeRSA(encryptedCipher, address) { return respond(refusal) }
+    onColdLane(respond) { [self] in openCold(body, scan, acknowledge, address) }
+  }
+
+  /// What forgeries get before they cost anything: a repeat of a broken session is refused, an address with too many
+  /// failures has to wait. Honest agents behind it keep their data and come back.
+  private func refusalBeforeRSA(_ encryptedCipher: [UInt8], _ address: String) -> WorkerReply? {
+    let now = clock()
+    let (repeated, admitted) = state.withLock {
+      ($0.refused.contains(encryptedCipher, now: now), $0.abuse.admits(address, now: now))
+    }
+    if repeated { return reject(EnvelopeError(.decryption, "repeated")) }
+    if admitted { return nil }
+    metrics.abuseRefused.increment()
+    return .overloaded
+  }
+
+  private func noteFailure(_ error: EnvelopeError, _ encryptedCipher: [UInt8], _ address: String) {
+    let now = clock()
+    state.withLock { state in
+      switch error.code {
+      case .decryption, .cipherProperties:
+        state.refused.insert(encryptedCipher, now: now)
+        state.abuse.failed(address, now: now)
+      case .hmac, .nonce, .source, .padding, .innerMessage, .cipherText: state.abuse.failed(address, now: now)
+      case .malformed, .signature, .noSession, .noDestination, .library: break
+      }
+    }
+  }
+
+  private func openWarm(
+    _ body: [UInt8], _ scan: EnvelopeScan, _ session: InboundSession, _ name: ClientName, _ entry: SessionCache.Entry,
+    _ acknowledge: Bool
+  ) -> WorkerReply {
+    do throws(EnvelopeError) {
+      let lists = try body.withUnsafeBytes { buffer in
+        Result { () throws(EnvelopeError) in try session.open(buffer, scan) }
+      }.get()
+      // The org was fixed when the session was authenticated; another org's nonce must not move it (crypto.md §6).
+      guard nonces[lists.nonce] == name.org else { throw EnvelopeError(.nonce) }
+      return .opened(
+        try finish(lists, name, scan, key: entry.publicKey, outbound: entry.outbound, acknowledge))
+    } catch {
+      return reject(error)
+    }
+  }
+
+  private func openUnverified(_ body: [UInt8], _ scan: EnvelopeScan, _ session: InboundSession) -> WorkerReply {
+    do throws(EnvelopeError) {
+      let lists = try body.withUnsafeBytes { buffer in
+        Result { () throws(EnvelopeError) in try session.open(buffer, scan) }
+      }.get()
+      metrics.unverified.increment()
+      return .unverified(source: try name(session.source, nonce: lists.nonce).description)
+    } catch {
+      return reject(error)
+    }
+  }
+
+  private func openCold(
+    _ body: [UInt8], _ scan: EnvelopeScan, _ acknowledge: Bool, _ address: String
+  ) -> WorkerReply {
+    do throws(EnvelopeError) {
+      let (session, lists, name) = try unwrap(body, scan)
+      // A client whose key is cached needs no round trip to the store: its id can have no other key.
+      if let entry = state.withLock({ $0.cache.entry(name) }), session.verify(with: entry.publicKey) {
+        return try admit(session, lists, name, entry.publicKey, scan, acknowledge)
+      }
+      metrics.unverified.increment()
+      return .unverified(source: name.description)
+    } catch {
+      noteFailure(error, Array(body[scan.encryptedCipher]), address)
+      return reject(error)
+    }
+  }
+
+  /// Finds the session of a body: among the unauthenticated ones, or by RSA, and then keeps it there.
+  private func unwrap(
+    _ body: [UInt8], _ scan: EnvelopeScan
+  ) throws(EnvelopeError) -> (InboundSession, PackedLists, ClientName) {
+    let encryptedCipher = Array(body[scan.encryptedCipher])
+    let waiting = state.withLock { $0.unauthenticated.session(encryptedCipher, now: clock()) }
+    let opened = body.withUnsafeBytes { buffer in
+      Result { () throws(EnvelopeError) -> (InboundSession, PackedLists) in
+        if let waiting { return (waiting, try waiting.open(buffer, scan)) }
+        metrics.rsaDecrypt.increment()
+        let unwrapped = try InboundSession.unwrap(buffer, scan, with: settings.privateKey)
+        return (unwrapped.session, unwrapped.lists)
+      }
+    }
+    let (session, lists) = try opened.get()
+    let name = try name(session.source, nonce: lists.nonce)
+    if waiting == nil { state.withLock { $0.unauthenticated.store(session, now: clock()) } }
+    return (session, lists, name)
+  }
+
+  /// Verifies with the key from the store; only a key that hashes to the source counts.
+  private func confirm(_ body: [UInt8], _ publicKey: [UInt8], _ acknowledge: Bool) -> WorkerReply {
+    do throws(EnvelopeError) {
+      guard let scan = try? EnvelopeScan(body) else { throw EnvelopeError(.malformed) }
+      guard !scan.isEmpty else { throw EnvelopeError(.noSession) }
+      guard let key = try? RSAPublicKey(pkcs1DER: publicKey) else { throw EnvelopeError(.signature, "stored key") }
+      let (session, lists, name) = try unwrap(body, scan)
+      guard key.clientID == name.id else { throw EnvelopeError(.signature, "key of another client") }
+      guard session.verify(with: key) else { throw EnvelopeError(.signature) }
+      return try admit(session, lists, name, key, scan, acknowledge)
+    } catch {
+      return reject(error)
+    }
+  }
+
+  private func admit(
+    _ session: InboundSession, _ lists: PackedLists, _ name: ClientName, _ key: RSAPublicKey, _ scan: EnvelopeScan,
+    _ acknowledge: Bool
+  ) throws(EnvelopeError) -> WorkerReply {
+    let outbound = state.withLock { state in
+      state.cache.store(inbound: session, of: name, publicKey: key)
+      state.unauthenticated.remove(session.encryptedCipher)
+      return state.cache.entry(name)?.outbound
+    }
+    return .opened(try finish(lists, name, scan, key: key, outbound: outbound, acknowledge))
+  }
+
+  private func unenrolled(_ body: [UInt8], _ respond: @escaping @Sendable (WorkerReply) -> Void) {
+    onColdLane(respond) { [self] in
+      do throws(EnvelopeError) {
+        guard let scan = try? EnvelopeScan(body) else { throw EnvelopeError(.malformed) }
+        guard !scan.isEmpty else { throw EnvelopeError(.noSession) }
+        let (_, lists, name) = try unwrap(body, scan)
+        return .unauthenticated(
+          OpenedBody(
+            source: name.description, apiVersion: scan.apiVersion, timestamp: lists.timestamp,
+            compressed: lists.compressed, lists: lists.lists))
+      } catch {
+        return reject(error)
+      }
+    }
+  }
+
+  private func finish(
+    _ lists: PackedLists, _ name: ClientName, _ scan: EnvelopeScan, key: RSAPublicKey, outbound: OutboundSession?,
+    _ acknowledge: Bool
+  ) throws(EnvelopeError) -> OpenedBody {
+    var result = OpenedBody(
+      source: name.description, apiVersion: scan.apiVersion, timestamp: lists.timestamp, compressed: lists.compressed,
+      lists: lists.lists)
+    if acknowledge {
+      let session = if let outbound { outbound } else { try newOutbound(name, key) }
+      result.acknowledgement = try session.seal(packed([], for: name))
+    }
+    metrics.opened.increment()
+    return result
+  }
+
+  // MARK: sealing
+
+  private func seal(
+    _ list: [UInt8], for source: String, _ publicKey: [UInt8], _ respond: @escaping @Sendable (WorkerReply) -> Void
+  ) {
+    guard let name = ClientName(source) else { return respond(reject(EnvelopeError(.source))) }
+    let entry = state.withLock { $0.cache.entry(name) }
+    if let outbound = entry?.outbound {
+      let work: @Sendable () -> WorkerReply = { [self] in sealed(list, name, outbound) }
+      if list.count > settings.inlineLimit { onColdLane(respond, work) } else { respond(work()) }
+      return
+    }
+    guard entry != nil || !publicKey.isEmpty else { return respond(.needKey) }
+    onColdLane(respond) { [self] in
+      do throws(EnvelopeError) {
+        let key = if let entry { entry.publicKey } else { try Self.key(publicKey, of: name) }
+        return sealed(list, name, try newOutbound(name, key))
+      } catch {
+        return reject(error)
+      }
+    }
+  }
+
+  private static func key(_ der: [UInt8], of name: ClientName) throws(EnvelopeError) -> RSAPublicKey {
+    guard let key = try? RSAPublicKey(pkcs1DER: der), key.clientID == name.id else {
+      throw EnvelopeError(.signature, "key of another client")
+    }
+    return key
+  }
+
+  private func sealed(_ list: [UInt8], _ name: ClientName, _ session: OutboundSession) -> WorkerReply {
+    do throws(EnvelopeError) {
+      return .sealed(body: try session.seal(try packed(list, for: name)))
+    } catch {
+      return reject(error)
+    }
+  }
+
+  private func packed(_ list: [UInt8], for name: ClientName) throws(EnvelopeError) -> PackedLists {
+    guard let nonce = settings.orgs[name.org] else { throw EnvelopeError(.nonce, "no such org") }
+    return PackedLists(lists: [list], compressed: false, timestamp: AgentEnvelope.now(), nonce: nonce)
+  }
+
+  private func newOutbound(_ name: ClientName, _ key: RSAPublicKey) throws(EnvelopeError) -> OutboundSession {
+    // Two bodies of one client may get here together: the first session made is the one both use.
+    if let session = state.withLock({ $0.cache.entry(name)?.outbound }) { return session }
+    metrics.rsaSign.increment()
+    let session = try OutboundSession(sender: settings.serverName, key: settings.privateKey, receiver: key)
+    state.withLock { $0.cache.store(outbound: session, of: name, publicKey: key) }
+    return session
+  }
+
+  // MARK: helpers
+
+  /// The name that a source and a nonce give. A suffix that is not the org of the nonce is refused (corrections).
+  private func name(_ source: String, nonce: String) throws(EnvelopeError) -> ClientName {
+    guard let org = nonces[nonce] else { throw EnvelopeError(.nonce) }
+    guard let name = ClientName(source) else { throw EnvelopeError(.source) }
+    guard name.org.isEmpty || name.org == org else { throw EnvelopeError(.source, "suffix of another org") }
+    return ClientName(id: name.id, org: org)
+  }
+
+  /// A cached key for the source in any org: then its session is worth verifying at once.
+  private func hasKey(_ source: String, _ state: inout State) -> Bool {
+    guard let name = ClientName(source) else { return false }
+    return settings.orgs.keys.contains { state.cache.entry(ClientName(id: name.id, org: $0)) != nil }
+  }
+
+  private func reject(_ error: EnvelopeError) -> WorkerReply {
+    metrics.reject(error)
+    return .rejected(reason: error.code.rawValue)
+  }
+
+  private func onColdLane(
+    _ respond: @escaping @Sendable (WorkerReply) -> Void, _ work: @escaping @Sendable () -> WorkerReply
+  ) {
+    if !cold.submit({ respond(work()) }) {
+      metrics.overloaded.increment()
+      respond(.overloaded)
+    }
+  }
+}

@@ -1,0 +1,146 @@
+import Configuration
+import Foundation
+import Logging
+import NIOSSL
+import Observability
+import Store
+import WorkerLink
+
+/// All that a frontend is made of, put together once.
+struct Parts: Sendable {
+  let store: any Store
+  let link: WorkerLink
+  let endpoints: [String]
+  let gate: HealthGate
+  let metrics: FrontendMetrics
+  let router: Router
+  let tls: NIOSSLContext?
+  private let reader: ReaderService
+  private let logger: Logger
+
+  /// - Parameters:
+  ///   - endpoints: those of the command line; empty for those of the file.
+  ///   - fail: ends the start with an exit code and a text.
+  init(
+    _ file: FrontendConfig, endpoints arguments: [String], logger: Logger,
+    fail: (Int32, String) throws -> Never
+  ) async throws {
+    self.logger = logger
+    let metrics = FrontendMetrics(MetricsRegistry())
+    let limited = RateLimitedLog(logger: logger)
+    self.metrics = metrics
+    do {
+      tls = try ServerTLS.context(file.frontend, file.client)
+      endpoints = try arguments.isEmpty
+        ? file.cryptoWorkers.endpoints.map(\.description) : arguments.map { try WorkerEndpoint($0).description }
+    } catch {
+      try fail(78, "\(error)")
+    }
+    do {
+      var options = StoreOptions()
+      if file.client.isConcurrencySet { options.flowsInFlight = 2 + file.client.concurrency }
+      switch file.datastore.implementation {
+      case .sqlite: store = try await SQLiteStore.open(location: file.datastore.location, options: options)
+      case .postgresql:
+        throw StoreError(.unavailable, "Datastore.implementation PostgreSQL is not in this version; use SQLite")
+      }
+    } catch {
+      try fail(71, "the store at \(file.datastore.location) cannot be opened: \(error)")
+    }
+    do {
+      link = try WorkerLink(endpoints: endpoints, routingSecret: file.cryptoWorkers.routingSecret) {
+        Self.note($0, logger, limited)
+      }
+    } catch {
+      try fail(71, "the link to the crypto-workers cannot be set up: \(error)")
+    }
+    gate = HealthGate(logger: logger, metrics: metrics)
+    let opener = BodyOpener(link: link, store: store, limited: limited)
+    let enrollment = Enrollment(store: store, metrics: metrics, logger: logger)
+    reader = ReaderService(
+      opener: opener, store: store, metrics: metrics, limited: limited, maxPoll: file.client.maxPoll)
+    let control = ControlService(
+      opener: opener, store: store, enrollment: enrollment, metrics: metrics, limited: limited)
+    router = Self.router(file, control, reader, gate, metrics, limited)
+    let link = link
+    metrics.registry.gauge("worker_usable", "Crypto-workers that take requests.") {
+      Double(link.snapshot.usableWorkers.count)
+    }
+    metrics.registry.gauge("worker_requests_in_flight", "Requests at crypto-workers.") {
+      Double(link.snapshot.requestsInFlight)
+    }
+  }
+
+  private static func router(
+    _ file: FrontendConfig, _ control: ControlService, _ reader: ReaderService, _ gate: HealthGate,
+    _ metrics: FrontendMetrics, _ limited: RateLimitedLog
+  ) -> Router {
+    let resources = file.frontend.resources
+    // Bodies wait for the disk, not for a CPU, so by default there are many more places than cores.
+    let places =
+      resources.concurrency > 0 ? resources.concurrency : 32 * ProcessInfo.processInfo.activeProcessorCount
+    return Router(
+      basePath: file.frontend.basePath, serverPEM: file.frontend.certificate,
+      limits: BodyLimits(control: 2 * resources.maxUploadSize),
+      slots: Slots(count: places, timeout: resources.concurrencyTimeout),
+      proxies: TrustedProxies(
+        header: file.frontend.proxyHeader,
+        ranges: file.frontend.trustedProxies.compactMap(TrustedProxies.Range.init)),
+      control: control, reader: reader, gate: gate, metrics: metrics, limited: limited)
+  }
+
+  private static func note(_ note: LinkStateMachine.Note, _ logger: Logger, _ limited: RateLimitedLog) {
+    switch note {
+    case .workerUp(let worker): logger.info("crypto-worker is up", metadata: ["worker": "\(worker)"])
+    case .workerDown(let worker): logger.warning("crypto-worker is gone", metadata: ["worker": "\(worker)"])
+    case .workerStalled(let worker):
+      logger.warning("crypto-worker does not answer", metadata: ["worker": "\(worker)"])
+    case .workerDraining(let worker): logger.info("crypto-worker is leaving", metadata: ["worker": "\(worker)"])
+    case .resent(_, let worker):
+      limited.log(.info, "resent", "a request was sent to another crypto-worker", metadata: ["from": "\(worker)"])
+    case .lateReply(let worker):
+      limited.log(.debug, "late", "a late answer was ignored", metadata: ["worker": "\(worker)"])
+    }
+  }
+
+  /// Acts on what other processes changed in the store, until cancelled.
+  func followEvents() async {
+    while !Task.isCancelled {
+      do {
+        for await event in try await store.events() {
+          switch event {
+          case .tasksQueued(let client): reader.registry.signal(client)
+          case .clientDeleted(let client):
+            link.broadcast(.forget(source: client.description))
+            reader.registry.end(client)
+          // A client's id is a hash of its key: a stored key can only be the one that workers may have.
+          case .keyChanged: break
+          }
+        }
+      } catch {
+        logger.warning("changes in the store cannot be followed: \(error)")
+      }
+      try? await Task.sleep(for: .seconds(1))
+    }
+  }
+
+  /// Housekeeping of the store, until cancelled.
+  func maintain() async {
+    while !Task.isCancelled {
+      do {
+        while try await store.maintain(now: .now()).moreToDo, !Task.isCancelled {}
+      } catch {
+        logger.warning("housekeeping of the store failed: \(error)")
+      }
+      try? await Task.sleep(for: .seconds(5))
+    }
+  }
+
+  /// Ends the readers, so that agents go elsewhere, and gives requests in flight a moment.
+  func drain() async {
+    reader.registry.endAll()
+    for _ in 0..<50 where link.snapshot.requestsInFlight > 0 || reader.registry.count > 0 {
+      try? await Task.sleep(for: .milliseconds(100))
+    }
+  }
+}

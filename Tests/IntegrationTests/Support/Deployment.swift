@@ -1,0 +1,134 @@
+import Foundation
+import XCTest
+
+/// A deployment of the real executables on loopback, in a temporary directory.
+final class Deployment {
+  let directory: URL
+  let ports: [Int]
+  private(set) var processes: [String: RunningProcess] = [:]
+
+  /// Makes the files; starts nothing.
+  init(frontends: Int = 1, workers: Int = 1, maxPoll: Int = 20) throws {
+    directory = FileManager.default.temporaryDirectory.appendingPathComponent("mr-\(UUID().uuidString.prefix(8))")
+    ports = try (0..<frontends).map { _ in try Self.freePort() }
+    var arguments = [
+      "config", "generate", "--directory", directory.path, "--hostname", "127.0.0.1", "--bind-address", "127.0.0.1",
+      "--workers", "\(workers)", "--max-poll", "\(maxPoll)",
+    ]
+    for port in ports { arguments += ["--frontend-port", "\(port)"] }
+    let result = try RunningProcess.run("microraptor", arguments)
+    guard result.status == 0 else { throw RunningProcess.Failure(description: result.output) }
+  }
+
+  /// A port that was free a moment ago.
+  static func freePort() throws -> Int {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = inet_addr("127.0.0.1")
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let port = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer -> UInt16? in
+        guard bind(descriptor, pointer, length) == 0, getsockname(descriptor, pointer, &length) == 0 else { return nil }
+        return pointer.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { UInt16(bigEndian: $0.pointee.sin_port) }
+      }
+    }
+    guard let port else { throw RunningProcess.Failure(description: "no free port") }
+    return Int(port)
+  }
+
+  func path(_ name: String) -> String { directory.appendingPathComponent(name).path }
+
+  func text(_ name: String) throws -> String { try String(contentsOfFile: path(name), encoding: .utf8) }
+
+  /// The deployment's nonce, from the client file.
+  func nonce() throws -> String {
+    let line = try XCTUnwrap(text("client.config.yaml").split(separator: "\n").first { $0.contains("  nonce:") })
+    return line.split(separator: ":", maxSplits: 1)[1].trimmingCharacters(in: CharacterSet(charactersIn: " \"'"))
+  }
+
+  // MARK: processes
+
+  func startWorker(_ number: Int) throws {
+    let name = "worker-\(number)"
+    try start(
+      name, "crypto-worker",
+      [
+        "--config", path("crypto-worker.config.yaml"), "--bind", "ipc://\(path("run/worker-\(number).sock"))", "--name",
+        name, "--monitoring-port", "0",
+      ])
+  }
+
+  func startFrontend(_ number: Int, _ extra: [String] = []) throws {
+    let name = "frontend-\(number)"
+    try start(
+      name, "frontend",
+      [
+        "--config", path("frontend.config.yaml"), "--bind-port", "\(ports[number - 1])", "--name", name,
+        "--monitoring-port", "0",
+      ] + extra)
+  }
+
+  func startAgent(_ number: Int, _ extra: [String] = []) throws {
+    let name = "agent-\(number)"
+    try start(
+      name, "agent",
+      [
+        "--config", path("client.config.yaml"), "--writeback", path("\(name).writeback.yaml"), "--buffer",
+        path("\(name).buffer"), "-v",
+      ] + extra, ready: nil)
+  }
+
+  private func start(_ name: String, _ executable: String, _ arguments: [String], ready: String? = "ready") throws {
+    let process = try RunningProcess(executable, arguments, name: name)
+    processes[name] = process
+    if let ready { try process.wait(for: ": \(ready)") }
+  }
+
+  /// Starts all workers and frontends, and waits until each frontend knows a worker.
+  func startAll(workers: Int = 1) throws {
+    for number in 1...workers { try startWorker(number) }
+    for number in 1...ports.count {
+      try startFrontend(number)
+      try process("frontend-\(number)").wait(for: "crypto-worker is up")
+    }
+  }
+
+  func process(_ name: String) throws -> RunningProcess { try XCTUnwrap(processes[name], name) }
+
+  func kill(_ name: String) throws { try process(name).kill() }
+
+  func stopAll() {
+    for process in processes.values where process.isRunning { process.kill() }
+    try? FileManager.default.removeItem(at: directory)
+  }
+
+  // MARK: operator
+
+  func microraptor(_ arguments: [String], file: StaticString = #filePath, line: UInt = #line) throws -> String {
+    let command = [arguments[0], "--config", path("admin.config.yaml")] + arguments.dropFirst()
+    let result = try RunningProcess.run("microraptor", command)
+    XCTAssertEqual(result.status, 0, "microraptor \(command.joined(separator: " ")): \(result.output)", file: file, line: line)
+    return result.output
+  }
+
+  func client(port: Int? = nil) throws -> ScriptedClient {
+    try ScriptedClient(nonce: nonce(), serverPEM: messageCertificate(), port: port ?? ports[0])
+  }
+
+  /// The message certificate, as `/server.pem` serves it.
+  func messageCertificate() throws -> String {
+    let answer = try HTTPSClient(port: ports[0]).send("GET", "/server.pem", [])
+    return String(decoding: answer.body, as: UTF8.self)
+  }
+
+  /// A metric of a process, read from its monitoring port.
+  func metric(_ process: String, _ name: String) throws -> Double {
+    let line = try self.process(process).wait(for: "monitoring address=")
+    let port = try XCTUnwrap(line.split(separator: ":").last.flatMap { Int($0) }, line)
+    let answer = try HTTPSClient(port: port, tls: false).send("GET", "/metrics", [])
+    let values = String(decoding: answer.body, as: UTF8.self).split(separator: "\n").filter { $0.hasPrefix(name + " ") }
+    return values.compactMap { Double($0.dropFirst(name.count + 1)) }.reduce(0, +)
+  }
+}

@@ -1,0 +1,109 @@
+import Foundation
+import Synchronization
+
+/// A started executable whose output is read line by line.
+final class RunningProcess: Sendable {
+  struct Failure: Error, CustomStringConvertible {
+    let description: String
+  }
+
+  private struct State {
+    var lines: [String] = []
+    var rest = ""
+    var ended = false
+  }
+
+  let name: String
+  private let process: Process
+  private let state = Mutex(State())
+  private let condition = NSCondition()
+
+  /// The folder of the executables that were built with these tests.
+  static var binaries: URL {
+    URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent()
+  }
+
+  init(_ executable: String, _ arguments: [String], name: String, environment: [String: String] = [:]) throws {
+    self.name = name
+    process = Process()
+    process.executableURL = Self.binaries.appendingPathComponent(executable)
+    process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    process.standardInput = FileHandle.nullDevice
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    process.standardError = pipe
+    pipe.fileHandleForReading.readabilityHandler = { [weak self] handle in
+      let data = handle.availableData
+      if data.isEmpty { handle.readabilityHandler = nil }
+      self?.take(data)
+    }
+    try process.run()
+  }
+
+  private func take(_ data: Data) {
+    condition.lock()
+    state.withLock { state in
+      if data.isEmpty { state.ended = true }
+      let parts = (state.rest + String(decoding: data, as: UTF8.self)).split(
+        separator: "\n", omittingEmptySubsequences: false)
+      state.lines += parts.dropLast().map(String.init)
+      state.rest = parts.last.map(String.init) ?? ""
+    }
+    condition.broadcast()
+    condition.unlock()
+  }
+
+  var pid: Int32 { process.processIdentifier }
+  var isRunning: Bool { process.isRunning }
+  var lines: [String] { state.withLock { $0.lines } }
+
+  /// Waits until a line holds the text, at most `seconds`.
+  /// - Returns: the line.
+  @discardableResult
+  func wait(for text: String, seconds: Double = 60) throws -> String {
+    let end = Date(timeIntervalSinceNow: seconds)
+    condition.lock()
+    defer { condition.unlock() }
+    while true {
+      let (found, ended) = state.withLock { state in (state.lines.first { $0.contains(text) }, state.ended) }
+      if let found { return found }
+      if ended || !condition.wait(until: end) {
+        throw Failure(
+          description: "\(name) did not say «\(text)»:\n" + lines.suffix(20).joined(separator: "\n"))
+      }
+    }
+  }
+
+  /// SIGTERM, and the exit code.
+  func stop() -> Int32 {
+    process.terminate()
+    process.waitUntilExit()
+    return process.terminationStatus
+  }
+
+  func kill() {
+    Foundation.kill(pid, SIGKILL)
+    process.waitUntilExit()
+  }
+
+  func waitForEnd() -> Int32 {
+    process.waitUntilExit()
+    return process.terminationStatus
+  }
+
+  /// Runs an executable to its end.
+  static func run(_ path: String, _ arguments: [String]) throws -> (status: Int32, output: String) {
+    let process = Process()
+    process.executableURL = path.hasPrefix("/") ? URL(fileURLWithPath: path) : binaries.appendingPathComponent(path)
+    process.arguments = arguments
+    process.standardInput = FileHandle.nullDevice
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    process.standardError = pipe
+    try process.run()
+    let data = pipe.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    return (process.terminationStatus, String(decoding: data, as: UTF8.self))
+  }
+}
