@@ -66,7 +66,7 @@ let package = Package(
     library("Observability", [logging, nio, nioPosix, nioHTTP]),
     library("Configuration", [.product(name: "Yams", package: "Yams")]),
     library("WorkerLink", ["CZeroMQ", "Wire"]),
-    library("Store", ["Wire", "PublicIdentity", "Observability", .product(name: "GRDB", package: "GRDB.swift")]),
+    library("Store", ["Wire", "PublicIdentity", .product(name: "GRDB", package: "GRDB.swift")]),
     library("VQL", ["CZlib", "CLibCrypto"]),
     library(
       "AgentCore",
@@ -110,7 +110,7 @@ let package = Package(
     ]),
     tests("CryptoWorkerTests", ["Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Observability", "crypto-worker"]),
     tests("FrontendTests", ["frontend"]),
-    tests("AdminTests", ["microraptor"]),
+    tests("AdminTests", ["Wire", "PublicIdentity", "Store", "Observability", "microraptor"]),
     tests("PackageGraphTests", []),
     // The executables are started as processes, so they have to be built before.
     tests("IntegrationTests", [

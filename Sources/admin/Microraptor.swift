@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 
 /// `microraptor`: the operator's command.
 @main
@@ -17,6 +18,19 @@ struct Microraptor: AsyncParsableCommand {
     subcommands: [
       ClientsCommand.self, QueryCommand.self, FlowsCommand.self, ResultsCommand.self, LogsCommand.self,
       UploadsCommand.self, MonitorCommand.self, CancelCommand.self, LabelCommand.self, DeleteCommand.self,
-      AuditCommand.self, ConfigCommand.self, DecodeCommand.self,
+      AuditCommand.self, ConfigCommand.self, DecodeCommand.self, VQLCommand.self,
     ])
+
+  /// `--config FILE` may stand before the command as well as after it.
+  static func main() async {
+    var arguments = Array(CommandLine.arguments.dropFirst())
+    if let first = arguments.first, first.hasPrefix("--config=") {
+      setenv("MICRORAPTOR_CONFIG", String(first.dropFirst("--config=".count)), 1)
+      arguments.removeFirst()
+    } else if arguments.first == "--config", arguments.count > 1 {
+      setenv("MICRORAPTOR_CONFIG", arguments[1], 1)
+      arguments.removeFirst(2)
+    }
+    await main(arguments)
+  }
 }

@@ -228,7 +228,8 @@ final class AgentDialogueTests: XCTestCase {
   func testRowsSurviveEveryAnswerThatIsNotAnAcknowledgement() async throws {
     let deployment = try deployment()
     let answers: [(String, ScriptedServer.Reply)] = [
-      ("406", .answer(406)), ("503", .answer(503)), ("503 with Retry-After", .answer(503, headers: [("Retry-After", "0")])),
+      ("406", .answer(406)), ("503", .answer(503)),
+      ("503 with Retry-After", .answer(503, headers: [("Retry-After", "0")])),
       ("408", .answer(408)), ("404", .answer(404)), ("409", .answer(409)), ("500", .answer(500)), ("302", .answer(302)),
       ("400", .answer(400)), ("413", .answer(413)), ("empty", .answer(200)), ("only pads", .chunks([[0x5a, 1, 0]])),
       ("portal", .answer(200, body: Array("<html>log in</html>".utf8))), ("cut head", .cut([])),

@@ -124,6 +124,23 @@ final class ConnectorTests: XCTestCase {
     XCTAssertLessThan(try wait(&connector, at: now), .seconds(2))
   }
 
+  /// Servers that restart one after the other never make the agent wait long.
+  func testServersThatServeAndGoAreTriedAgainSoon() throws {
+    var connector = connector(["https://a/", "https://b/"])
+    var now = start
+    for round in 0..<20 {
+      let first = try fetch(&connector, at: now)
+      connector.serverAccepted(first)
+      connector.failed(first, round % 2 == 0 ? .interrupted : .unavailable(retryAfter: nil), at: now)
+      let second = try fetch(&connector, at: now)
+      connector.serverAccepted(second)
+      connector.failed(second, round % 2 == 0 ? .unavailable(retryAfter: nil) : .interrupted, at: now)
+      let pause = try wait(&connector, at: now)
+      XCTAssertTrue((.milliseconds(1500)...(.milliseconds(4500))).contains(pause), "\(pause)")
+      now = now + pause
+    }
+  }
+
   func testRetryAfterReplacesTheGuess() throws {
     var connector = connector(["https://a/"])
     let target = try fetch(&connector, at: start)
@@ -250,7 +267,7 @@ final class DeliveryJudgeTests: XCTestCase {
     XCTAssertEqual(judge.judge(.sealed([]), records: 5, sealedAnswers: 1), .delivered)
     for result: ExchangeResult in [
       .enrol, .broken("cut"), .busy(503, retryAfter: nil), .rejected(403, retryAfter: nil), .foreign("portal"),
-      .redirect(nil), .empty,
+      .redirect(nil), .empty, .conflict, .interrupted("cut"),
     ] {
       var judge = DeliveryJudge()
       XCTAssertEqual(judge.judge(result, records: 5, sealedAnswers: 1), .keep, "\(result)")
@@ -302,6 +319,19 @@ final class LoopTests: XCTestCase {
     XCTAssertEqual(loop.next(at: start + .seconds(3)), .post(clientInfo: false))
     loop.answered(.sealed([]), at: start + .seconds(3))
     XCTAssertEqual(loop.next(at: start + .seconds(7)), .post(clientInfo: true), "A-18: each interval")
+  }
+
+  func testAConflictIsTriedAgainWhenTheServerCanHaveNoticedTheDeadReader() {
+    var loop = ReaderLoop(
+      minPoll: .seconds(1), maxPoll: .seconds(60), clientInfoInterval: nil, random: RandomSource(seed: 1))
+    var now = start
+    for wait: Duration in [.seconds(10), .seconds(20), .seconds(40), .seconds(60), .seconds(60)] {
+      guard case .post = loop.next(at: now) else { return XCTFail("a post") }
+      loop.answered(.conflict, at: now)
+      guard case .wait(let until) = loop.next(at: now) else { return XCTFail("a wait") }
+      XCTAssertTrue((wait...(wait * 2)).contains(until - now), "\(until - now)")
+      now = until
+    }
   }
 
   func testReaderIsNotAboveItsLimiter() {

@@ -128,7 +128,8 @@ final class QueueFileTests: XCTestCase {
         let found = try records(QueueFile(path: path, maximum: 1 << 20))
         // A damaged header forgets what was committed, which is sent twice; it loses nothing.
         let expected =
-          position < 50 ? sample : sample.indices.dropFirst().filter { !ranges[$0].contains(position) }.map { sample[$0] }
+          position < 50
+          ? sample : sample.indices.dropFirst().filter { !ranges[$0].contains(position) }.map { sample[$0] }
         XCTAssertEqual(found, expected, "byte \(position) ^ \(flip)")
       }
     }
@@ -137,7 +138,8 @@ final class QueueFileTests: XCTestCase {
   func testGarbageAndEmptyFilesStartAnew() throws {
     let directory = try TemporaryDirectory()
     let path = directory.file("queue")
-    for content in [Data(), Data(repeating: 0, count: 500), Data((0..<5000).map { UInt8(truncatingIfNeeded: $0 * 7) })] {
+    for content in [Data(), Data(repeating: 0, count: 500), Data((0..<5000).map { UInt8(truncatingIfNeeded: $0 * 7) })]
+    {
       try content.write(to: URL(fileURLWithPath: path))
       let file = try QueueFile(path: path, maximum: 1 << 20)
       XCTAssertEqual(try records(file), [])

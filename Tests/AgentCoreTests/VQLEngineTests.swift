@@ -22,7 +22,12 @@ final class VQLEngineTests: XCTestCase {
     var collector = Make.collector([
       "LET N <= int(int=N)", "SELECT _value * N AS V, config.Version.install_time AS T FROM range(start=1, end=3)",
     ])
-    collector.env = [.with { $0.key = "N"; $0.value = "10" }]
+    collector.env = [
+      .with {
+        $0.key = "N"
+        $0.value = "10"
+      }
+    ]
     run(Make.flow("F.1", [collector]))
     XCTAssertEqual(outbox.rows("F.1").map(\.jsonlresponse), ["{\"V\":10,\"T\":77}\n{\"V\":20,\"T\":77}\n"])
     XCTAssertEqual(outbox.rows("F.1").first?.columns, ["V", "T"])

@@ -41,6 +41,26 @@ final class SurvivalTests: XCTestCase {
     for client in clients { XCTAssertEqual(try rows(client.id, "F.AAAAAAAAAAAA5"), expected[client.id]) }
   }
 
+  /// A worker that is stopped and started again knows its sessions: no RSA for known clients.
+  func testARollingRestartCostsNoRSA() throws {
+    deployment = try Deployment()
+    try deployment.startAll()
+    let clients = try (0..<5).map { _ in try deployment.client() }
+    for client in clients {
+      try client.enroll()
+      try client.deliver([ScriptedClient.checkIn])
+    }
+    XCTAssertEqual(try deployment.metric("worker-1", "rsa_decrypt_op"), 5)
+    XCTAssertEqual(try deployment.metric("worker-1", "rsa_sign_op"), 5)
+    XCTAssertEqual(try deployment.process("worker-1").stop(), 0)
+    try deployment.startWorker(1)
+    for client in clients { try client.deliver([ScriptedClient.checkIn]) }
+    XCTAssertEqual(try deployment.metric("worker-1", "rsa_decrypt_op"), 0)
+    XCTAssertEqual(try deployment.metric("worker-1", "rsa_sign_op"), 0)
+    // Gone after the start: it must not come back after a later crash.
+    XCTAssertFalse(FileManager.default.fileExists(atPath: deployment.path("run/worker-1.sock.sessions")))
+  }
+
   /// Bytes that are no TLS, no HTTP and no ZeroMQ on every port: every process stays up and says so.
   func testGarbageOnEveryPort() throws {
     deployment = try Deployment()
@@ -112,7 +132,7 @@ final class SurvivalTests: XCTestCase {
       let answer = try HTTPSClient(port: port).send("GET", "/server.pem", [])
       try Data(answer.body).write(to: URL(fileURLWithPath: pem))
       let verified = try RunningProcess.run("/usr/bin/openssl", ["verify", "-CAfile", deployment.path("ca.pem"), pem])
-      XCTAssertEqual(verified.status, 0, verified.output)
+      XCTAssertEqual(verified.status, 0, verified.errors)
     }
   }
 

@@ -9,8 +9,8 @@ final class ConformanceTests: XCTestCase {
 
   private func check(_ name: String) throws {
     let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Fixtures")
-    let data = try Data(contentsOf: folder.appendingPathComponent(name + ".json"))
-    let report = try onLargeStack { try VQLCaseRunner.run(json: Array(data)) }
+    let path = folder.appendingPathComponent(name + ".json").path
+    let report = try onLargeStack { try VQLCaseRunner.run(file: path) }
     XCTAssertGreaterThan(report.total, 0)
     let failed = Set(report.failures.map(\.id))
     for failure in report.failures where Self.knownFailures[failure.id] == nil {

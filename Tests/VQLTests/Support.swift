@@ -5,7 +5,9 @@ import XCTest
 @testable import VQL
 
 /// Runs a body on a thread with the stack that the agent gives to sessions.
-func onLargeStack<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) throws -> Result {
+func onLargeStack<Result: Sendable>(size: Int = 8 << 20, _ body: @escaping @Sendable () throws -> Result) throws
+  -> Result
+{
   let outcome = Mutex<Swift.Result<Result, any Error>?>(nil)
   let done = DispatchSemaphore(value: 0)
   let thread = Thread {
@@ -13,7 +15,7 @@ func onLargeStack<Result: Sendable>(_ body: @escaping @Sendable () throws -> Res
     outcome.withLock { $0 = result }
     done.signal()
   }
-  thread.stackSize = 8 << 20
+  thread.stackSize = size
   thread.start()
   done.wait()
   return try XCTUnwrap(outcome.withLock { $0 }).get()

@@ -77,7 +77,8 @@ package final class Agent: Sendable {
       }
     }
     executor = Executor(
-      engine: engine(writeback.current.installTime), outbox: queue, settings: settings, journalPath: settings.writebackPath + ".flows", log: log,
+      engine: engine(writeback.current.installTime), outbox: queue, settings: settings,
+      journalPath: settings.writebackPath + ".flows", log: log,
       hooks: hooks)
   }
 

@@ -11,7 +11,8 @@ extension AgentSettings {
     let client = config.client
     guard client.proxy == nil, client.proxyConfig == nil else {
       throw AgentError(
-        .configuration, "Client.proxy and Client.proxy_config: this version does not go through proxies; remove the key")
+        .configuration, "Client.proxy and Client.proxy_config: this version does not go through proxies; remove the key"
+      )
     }
     for url in client.serverURLs { _ = try BaseURL(url) }
     serverURLs = client.serverURLs

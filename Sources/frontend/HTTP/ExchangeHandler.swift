@@ -220,7 +220,8 @@ final class ExchangeHandler: ChannelInboundHandler {
     let promise = context.eventLoop.makePromise(of: Void.self)
     if let written {
       promise.futureResult.whenComplete { result in
-        if case .success = result { written(true) } else { written(false) }
+        // A write that failed may still have reached the peer: only what was never written counts as not written.
+        if case .success = result { written(true) }
       }
     }
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: promise)

@@ -52,7 +52,8 @@ final class HTTPExchange: Sendable {
   }
 
   /// Writes the last part and ends the answer.
-  /// - Parameter written: told whether the bytes were taken by the connection.
+  /// - Parameter written: told true when the connection took the bytes, false when it certainly never got any; not
+  ///   called when it broke while they were on their way.
   func finish(_ bytes: [UInt8], written: (@Sendable (Bool) -> Void)? = nil) {
     onLoop { [self] in
       let handler = handler.value

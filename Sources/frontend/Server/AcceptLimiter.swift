@@ -34,7 +34,8 @@ final class AcceptLimiter: ChannelInboundHandler {
   private let shed: @Sendable () -> Void
 
   init(perSecond: Int, shed: @escaping @Sendable () -> Void) {
-    bucket = TokenBucket(rate: Double(perSecond), burst: 10)
+    // A burst of one second: agents that come back together after a restart are not an attack.
+    bucket = TokenBucket(rate: Double(perSecond), burst: Double(max(10, perSecond)))
     self.shed = shed
   }
 

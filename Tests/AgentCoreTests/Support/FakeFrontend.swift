@@ -167,7 +167,7 @@ final class FakeFrontend: Sendable {
       state.waiters.removeAll { $0.condition(all) }
       return met.map(\.done)
     }
-    done.forEach { $0.fulfill() }
+    for expectation in done { expectation.fulfill() }
   }
 
   private func open(_ body: [UInt8]) throws -> (PackedLists, Bool) {

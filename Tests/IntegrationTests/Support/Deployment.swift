@@ -17,7 +17,7 @@ final class Deployment {
     ]
     for port in ports { arguments += ["--frontend-port", "\(port)"] }
     let result = try RunningProcess.run("microraptor", arguments)
-    guard result.status == 0 else { throw RunningProcess.Failure(description: result.output) }
+    guard result.status == 0 else { throw RunningProcess.Failure(description: result.errors) }
   }
 
   /// A port that was free a moment ago.
@@ -109,7 +109,8 @@ final class Deployment {
   func microraptor(_ arguments: [String], file: StaticString = #filePath, line: UInt = #line) throws -> String {
     let command = [arguments[0], "--config", path("admin.config.yaml")] + arguments.dropFirst()
     let result = try RunningProcess.run("microraptor", command)
-    XCTAssertEqual(result.status, 0, "microraptor \(command.joined(separator: " ")): \(result.output)", file: file, line: line)
+    XCTAssertEqual(
+      result.status, 0, "microraptor \(command.joined(separator: " ")): \(result.errors)", file: file, line: line)
     return result.output
   }
 

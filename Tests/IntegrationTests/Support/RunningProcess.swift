@@ -93,17 +93,30 @@ final class RunningProcess: Sendable {
   }
 
   /// Runs an executable to its end.
-  static func run(_ path: String, _ arguments: [String]) throws -> (status: Int32, output: String) {
+  /// - Returns: its exit code, its standard output, and what it wrote to standard error.
+  static func run(_ path: String, _ arguments: [String]) throws -> (status: Int32, output: String, errors: String) {
     let process = Process()
     process.executableURL = path.hasPrefix("/") ? URL(fileURLWithPath: path) : binaries.appendingPathComponent(path)
     process.arguments = arguments
     process.standardInput = FileHandle.nullDevice
-    let pipe = Pipe()
-    process.standardOutput = pipe
-    process.standardError = pipe
+    // Files, not pipes: whoever fills one pipe while the other is read would wait for ever.
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("run-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    func stream(_ name: String) throws -> (FileHandle, URL) {
+      let url = folder.appendingPathComponent(name)
+      _ = FileManager.default.createFile(atPath: url.path, contents: nil)
+      return (try FileHandle(forWritingTo: url), url)
+    }
+    let (output, outputURL) = try stream("output")
+    let (errors, errorsURL) = try stream("errors")
+    process.standardOutput = output
+    process.standardError = errors
     try process.run()
-    let data = pipe.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
-    return (process.terminationStatus, String(decoding: data, as: UTF8.self))
+    return (
+      process.terminationStatus, try String(contentsOf: outputURL, encoding: .utf8),
+      try String(contentsOf: errorsURL, encoding: .utf8)
+    )
   }
 }

@@ -41,6 +41,13 @@ package struct BackOff: Sendable {
     return long(using: &random)
   }
 
+  /// The wait after a round in which a server served us and was then lost, as in a restart of all: a short one, and it
+  /// is not counted.
+  package mutating func interrupted(using random: inout RandomSource) -> Duration {
+    guard let middle = policy.quick.last, middle < policy.base else { return failed(using: &random) }
+    return middle / 2 + random.duration(below: middle)
+  }
+
   /// The full wait, without counting a failure.
   package func long(using random: inout RandomSource) -> Duration {
     policy.base + random.duration(below: policy.deviation)

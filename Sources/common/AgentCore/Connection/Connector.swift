@@ -25,6 +25,8 @@ package struct Connector: Sendable {
   package enum Failure: Sendable {
     /// No connection, or the server is busy: the session is not in doubt.
     case unavailable(retryAfter: Duration?)
+    /// The server accepted a request and was lost inside its answer.
+    case interrupted
     /// The server refused us: its key or our session may be wrong.
     case rejected(retryAfter: Duration?)
   }
@@ -47,6 +49,8 @@ package struct Connector: Sendable {
   private var readyAt: Instant?
   private var notBefore: [Int: Instant] = [:]
   private var redirectBudget = 0
+  /// Whether a server of this round was lost inside an answer.
+  private var wasInterrupted = false
   private var backOff: BackOff
   private var random: RandomSource
 
@@ -95,6 +99,7 @@ package struct Connector: Sendable {
     lastGood = index
     position = 0
     notBefore = [:]
+    wasInterrupted = false
     backOff.succeeded()
   }
 
@@ -104,6 +109,9 @@ package struct Connector: Sendable {
     let after: Duration?
     switch failure {
     case .unavailable(let retryAfter): after = retryAfter
+    case .interrupted:
+      after = nil
+      wasInterrupted = true
     case .rejected(let retryAfter):
       after = retryAfter
       rekey = true
@@ -127,7 +135,8 @@ package struct Connector: Sendable {
   /// One wait per full round. A server's own `Retry-After` replaces our guess.
   private mutating func finishRound(at now: Instant, asked: Bool) {
     position = 0
-    let wait = backOff.failed(using: &random)
+    let wait = wasInterrupted ? backOff.interrupted(using: &random) : backOff.failed(using: &random)
+    wasInterrupted = false
     guard let askedUntil = notBefore.values.min(), notBefore.count == urls.count, asked else {
       readyAt = now + wait
       return

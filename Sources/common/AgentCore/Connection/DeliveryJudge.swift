@@ -35,7 +35,7 @@ package struct DeliveryJudge: Sendable {
       return .delivered
     case .empty: return refused("answered 200 without an acknowledgement", records, sealedAnswers)
     case .refused(let status): return refused("answered \(status)", records, sealedAnswers, statusIsClear: true)
-    case .foreign, .redirect, .enrol, .busy, .rejected, .broken: return .keep
+    case .foreign, .redirect, .enrol, .conflict, .busy, .rejected, .broken, .interrupted: return .keep
     }
   }
 

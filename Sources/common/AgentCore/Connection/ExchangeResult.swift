@@ -12,18 +12,22 @@ package enum ExchangeResult: Equatable, Sendable {
   case refused(Int)
   /// 406: the server does not know our key.
   case enrol
+  /// 409: a reader of this identity is connected already, perhaps our own dead one that the server has not noticed.
+  case conflict
   /// 408, 429 or 503: not now.
   case busy(Int, retryAfter: Duration?)
   /// Any other status.
   case rejected(Int, retryAfter: Duration?)
-  /// No connection, or a response that was cut.
+  /// No connection, or one that ended before an answer began.
   case broken(String)
+  /// A 200 that was cut: the server served us and then went away.
+  case interrupted(String)
 
   /// Whether the server did its part, so that the connector stays with it.
   package var keepsServer: Bool {
     switch self {
-    case .sealed, .empty, .refused, .enrol: true
-    case .foreign, .redirect, .busy, .rejected, .broken: false
+    case .sealed, .empty, .refused, .enrol, .conflict: true
+    case .foreign, .redirect, .busy, .rejected, .broken, .interrupted: false
     }
   }
 
@@ -36,9 +40,10 @@ package enum ExchangeResult: Equatable, Sendable {
     case .redirect(let location): "301 to \(location ?? "nowhere")"
     case .refused(let status): "\(status), the body is refused"
     case .enrol: "406, please enrol"
+    case .conflict: "409, a reader of this identity is connected already"
     case .busy(let status, let after): "\(status), busy\(Self.suffix(after))"
     case .rejected(let status, let after): "\(status)\(Self.suffix(after))"
-    case .broken(let reason): reason
+    case .broken(let reason), .interrupted(let reason): reason
     }
   }
 

@@ -1,4 +1,5 @@
 import Logging
+import Synchronization
 
 /// Executes the connector's steps: finds a server, checks its certificate, posts bodies and classifies what comes back.
 /// Both loops share it; while one looks for a server the other waits.
@@ -21,6 +22,8 @@ package actor Link {
   private var isConnecting = false
   private var waiters: [CheckedContinuation<Void, Never>] = []
   private var lastServerPEM: [UInt8] = []
+  private static let patienceWithConflicts = 4
+  private var conflicts = 0
   private var lastFailure = "no server was tried"
   /// How many authentic answers there were.
   package private(set) var sealedAnswers = 0
@@ -47,21 +50,31 @@ package actor Link {
   ) async throws -> ExchangeResult {
     let target = try await ready()
     let result: ExchangeResult
+    let served = Served()
     do {
       let url = try BaseURL(target.url)
       let body = try session.seal(lists: lists, compressed: compressed)
       var request = TransportRequest(url: url, handler: handler, body: body)
       request.isUrgent = urgent
       request.isRedirected = target.redirected
-      request.onHeaders = onHeaders
+      request.onHeaders = { status in
+        if status == 200 { served.flag.withLock { $0 = true } }
+        onHeaders?(status)
+      }
       log.debug("Posting \(body.count) bytes to \(target.url)\(handler)")
       result = classify(try await transport.perform(request))
     } catch {
-      result = .broken(String(describing: error))
+      let reason = String(describing: error)
+      result = served.flag.withLock { $0 } ? .interrupted(reason) : .broken(reason)
     }
     try Task.checkCancellation()
     settle(result, target, handler)
     return result
+  }
+
+  /// Whether the headers of a 200 came.
+  private final class Served: Sendable {
+    let flag = Mutex(false)
   }
 
   // MARK: finding a server
@@ -139,9 +152,20 @@ package actor Link {
     case 301: return .redirect(answer.location)
     case 400, 413: return .refused(answer.status)
     case 406: return .enrol
+    case 409: return .conflict
     case 408, 429, 503: return .busy(answer.status, retryAfter: answer.retryAfter)
     default: return .rejected(answer.status, retryAfter: answer.retryAfter)
     }
+  }
+
+  /// The reader waits by itself, so that results still leave. A server that says this for ever is left.
+  private func conflict(_ target: Connector.Target, _ place: String) {
+    conflicts += 1
+    if conflicts % Self.patienceWithConflicts == 0 {
+      return leave(target, .unavailable(retryAfter: nil), "\(place): \(ExchangeResult.conflict.summary)")
+    }
+    log.warning(
+      "\(place): \(ExchangeResult.conflict.summary). If this goes on, another host uses a copy of this state file")
   }
 
   private func settle(_ result: ExchangeResult, _ target: Connector.Target, _ handler: String) {
@@ -149,6 +173,7 @@ package actor Link {
     switch result {
     case .sealed:
       sealedAnswers += 1
+      conflicts = 0
       connector.succeeded(target)
       log.debug("\(place): \(result.summary)")
     case .empty, .enrol:
@@ -157,12 +182,16 @@ package actor Link {
     case .refused:
       connector.succeeded(target)
       log.warning("\(place): \(result.summary)")
+    case .conflict: conflict(target, place)
     case .redirect(let location):
       connector.redirected(target, to: location, at: clock.now)
       log.info("\(place): \(result.summary); now at \(connector.url)")
     case .busy(_, let after): leave(target, .unavailable(retryAfter: after), "\(place): \(result.summary)")
+    case .interrupted: leave(target, .interrupted, "\(place): \(result.summary)")
     case .broken: leave(target, .unavailable(retryAfter: nil), "\(place): \(result.summary)")
-    case .rejected(_, let after): leave(target, .rejected(retryAfter: after), "\(place): \(result.summary)")
+    case .rejected(403, let after): leave(target, .rejected(retryAfter: after), "\(place): \(result.summary)")
+    // The session is not in doubt: a new one would only cost the server an RSA operation.
+    case .rejected(_, let after): leave(target, .unavailable(retryAfter: after), "\(place): \(result.summary)")
     case .foreign: leave(target, .rejected(retryAfter: nil), "\(place): \(result.summary)")
     }
   }

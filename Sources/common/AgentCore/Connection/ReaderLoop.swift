@@ -6,7 +6,13 @@ package struct ReaderLoop: Sendable {
     case wait(until: Instant)
   }
 
+  /// A server notices a dead reader at its next pad, which comes within 10 s (http.md §5).
+  static let conflictPause: Duration = .seconds(10)
+
   private let pause: Duration
+  private let maxPoll: Duration
+  private var conflicts = 0
+  private var random: RandomSource
   private let clientInfoInterval: Duration?
   private var limiter: Limiter
   private var notBefore: Instant?
@@ -14,8 +20,12 @@ package struct ReaderLoop: Sendable {
   private var clientInfoIsDue = true
 
   /// - Parameter clientInfoInterval: absent: client info is sent at start only.
-  package init(minPoll: Duration, maxPoll: Duration, clientInfoInterval: Duration?) {
+  package init(
+    minPoll: Duration, maxPoll: Duration, clientInfoInterval: Duration?, random: RandomSource = RandomSource()
+  ) {
     pause = minPoll
+    self.maxPoll = maxPoll
+    self.random = random
     self.clientInfoInterval = clientInfoInterval
     limiter = Limiter(period: maxPoll / 2, burst: 10)
   }
@@ -37,6 +47,13 @@ package struct ReaderLoop: Sendable {
       clientInfoIsDue = false
       clientInfoSentAt = now
     }
+    if result == .conflict {
+      let wait = min(Self.conflictPause * (1 << min(conflicts, 4)), max(maxPoll, pause))
+      conflicts += 1
+      notBefore = now + wait + random.duration(below: wait / 2)
+      return
+    }
+    conflicts = 0
     notBefore = result.keepsServer ? now + pause : now
   }
 }

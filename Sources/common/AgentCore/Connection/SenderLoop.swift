@@ -107,8 +107,8 @@ package struct SenderLoop: Sendable {
     case .sealed:
       hold = .zero
       heldUntil = nil
-    case .empty, .refused, .enrol:
-      hold = hold == .zero ? .seconds(1) : min(hold * 2, settings.longestHold)
+    case .empty, .refused, .enrol, .conflict:
+      hold = hold == .zero ? settings.pause : min(hold * 2, settings.longestHold)
       heldUntil = now + hold
     default: break
     }

@@ -110,13 +110,15 @@ final class Collector: Sendable {
       return raise("Query expired.", log: true)
     }
     guard !arguments.query.isEmpty else { return raise("Query should be specified.", log: true) }
-    let session = try engine.makeSession(request())
+    let throttle = CPUThrottle(percent: cpuLimit)
+    let session = try engine.makeSession(request(throttle))
     let isStopped = state.withLock { state in
       state.session = session
       return state.stopReason != nil
     }
     if isStopped { return }
     host.log("INFO:Starting query execution for \(name).\n", from: self)
+    if let throttle { host.log("INFO:" + throttle.announcement, from: self) }
     let begun = time.monotonic()
     if !arguments.precondition.isEmpty, try !holds(arguments.precondition, session) {
       return host.log("INFO:\(name): Skipping query due to preconditions\n", from: self)
@@ -128,10 +130,18 @@ final class Collector: Sendable {
     host.log("INFO:Collection \(name) is done after \((time.monotonic() - begun).inSeconds)\n", from: self)
   }
 
-  private func request() -> EngineRequest {
+  /// Percent of all cores; `ops_per_second` is its old name.
+  private var cpuLimit: Double {
+    Double(arguments.cpuLimit > 0 ? arguments.cpuLimit : arguments.opsPerSecond)
+  }
+
+  private func request(_ throttle: CPUThrottle?) -> EngineRequest {
     var request = EngineRequest(
       sessionID: host.sessionID, log: { [weak self] text in self.map { $0.host.log(text, from: $0) } },
-      operation: { [weak self] in self?.noteOperation() })
+      operation: { [weak self] in
+        self?.noteOperation()
+        throttle?.operation()
+      })
     request.environment = arguments.env.map { ($0.key, $0.value) }
     request.artifacts = arguments.artifacts
     request.uploads = host.uploads(for: self)

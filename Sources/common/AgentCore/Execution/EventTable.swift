@@ -38,8 +38,9 @@ final class EventTable: Sendable {
   /// Version of the running table; 0 when there is none.
   var version: UInt64 { state.withLock { $0.table?.version ?? 0 } }
 
-  /// Starts the table of the last run.
+  /// Starts the table of the last run. Its version counts at once, so that the first check-in carries it.
   func restore(_ table: Proto_VQLEventTable) {
+    state.withLock { $0.table = table }
     changes.async { [self] in replace(with: table) }
   }
 

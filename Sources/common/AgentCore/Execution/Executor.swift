@@ -141,6 +141,7 @@ package final class Executor: Sendable {
     }
     log.info("Running flow \(id) with \(request.vqlclientActions.count) collectors")
     journal.started(id)
+    if !isUrgent { dependencies.slots.join(id) }
     QueryThread.start("flow \(id)", stackSize: 1 << 20) { [self] in
       flow.supervise()
       ended(flow)

@@ -178,8 +178,9 @@ final class Flow: CollectorHost {
       return !state.isCancelled && !state.isComplete
     }
     guard isFirst else { return }
-    for collector in collectors where !collector.hasEnded { collector.stop(reason: error, error: error) }
+    // The line first: with its last collector the flow ends, and the log with it.
     logLine("ERROR:Cancelled all in-flight queries for flow \(sessionID)")
+    for collector in collectors where !collector.hasEnded { collector.stop(reason: error, error: error) }
     wake.signal()
   }
 

@@ -1,7 +1,7 @@
 import Foundation
 import Logging
-import Synchronization
 import SwiftProtobuf
+import Synchronization
 import Wire
 
 /// Which flows this agent runs and ran, so that a request that is sent again is answered and not run again, also after

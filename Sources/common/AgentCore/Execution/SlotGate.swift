@@ -13,6 +13,13 @@ final class SlotGate: @unchecked Sendable {
     self.places = max(1, places)
   }
 
+  /// Takes a place in the line, so that flows run in the order in which they came.
+  func join(_ id: String) {
+    condition.lock()
+    defer { condition.unlock() }
+    if !waiting.contains(id) { waiting.append(id) }
+  }
+
   /// Waits for a place, at most that many seconds. One who waits again keeps the place in the line.
   func acquire(_ id: String, atMost seconds: Double) -> Bool {
     condition.lock()

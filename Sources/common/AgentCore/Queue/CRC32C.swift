@@ -27,10 +27,14 @@ enum CRC32C {
       var value = ~seed
       var index = 0
       while index + 8 <= buffer.count {
-        let low = value ^ UInt32(littleEndian: UnsafeRawBufferPointer(buffer)
-          .loadUnaligned(fromByteOffset: index, as: UInt32.self))
-        let high = UInt32(littleEndian: UnsafeRawBufferPointer(buffer)
-          .loadUnaligned(fromByteOffset: index + 4, as: UInt32.self))
+        let low =
+          value
+          ^ UInt32(
+            littleEndian: UnsafeRawBufferPointer(buffer)
+              .loadUnaligned(fromByteOffset: index, as: UInt32.self))
+        let high = UInt32(
+          littleEndian: UnsafeRawBufferPointer(buffer)
+            .loadUnaligned(fromByteOffset: index + 4, as: UInt32.self))
         var next = table[7 * 256 + Int(low & 0xFF)] ^ table[6 * 256 + Int((low >> 8) & 0xFF)]
         next ^= table[5 * 256 + Int((low >> 16) & 0xFF)] ^ table[4 * 256 + Int(low >> 24)]
         next ^= table[3 * 256 + Int(high & 0xFF)] ^ table[2 * 256 + Int((high >> 8) & 0xFF)]

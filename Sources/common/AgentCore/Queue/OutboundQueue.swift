@@ -71,7 +71,7 @@ package final class OutboundQueue: @unchecked Sendable {
       return OutboundQueue(
         storage: file, capacity: settings.queueDiskSize, bodySize: settings.maxUploadSize, compress: settings.compress,
         deadLetters: DeadLetters(path: path + ".dead-letters"), log: log)
-    } catch where error.message.contains("in use by another agent") {
+    } catch  where error.message.contains("in use by another agent") {
       throw error
     } catch {
       log.warning(

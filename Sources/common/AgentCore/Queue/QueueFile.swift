@@ -80,7 +80,10 @@ final class QueueFile: QueueStorage {
         end = position
       case .damaged:
         recovery.damaged += 1
-        guard let resumed = try resynchronize(after: position, size: size) else { position = size; break }
+        guard let resumed = try resynchronize(after: position, size: size) else {
+          position = size
+          break
+        }
         position = resumed
       }
     }
@@ -140,7 +143,9 @@ final class QueueFile: QueueStorage {
       guard bytes.count >= Format.lengthSize else { return nil }
       for index in 0...(bytes.count - Format.lengthSize) where index < window {
         // A length of at most 100 MiB has zeros in its upper half.
-        guard bytes[index + 7] == 0, bytes[index + 6] == 0, bytes[index + 5] == 0, bytes[index + 4] == 0 else { continue }
+        guard bytes[index + 7] == 0, bytes[index + 6] == 0, bytes[index + 5] == 0, bytes[index + 4] == 0 else {
+          continue
+        }
         let length = Format.number(bytes[index..<index + Format.lengthSize])
         guard length > 0, length <= UInt64(Format.longestRecord) else { continue }
         if case .found = try record(at: base + index, size: size) { return base + index }

@@ -55,11 +55,25 @@ final class ExchangeHandler: ChannelInboundHandler {
     exchange = Exchange(
       assembler: ResponseAssembler(limit: request.responseLimit), promise: promise, onHeaders: request.onHeaders)
     context.write(wrapOutboundOut(.head(Self.head(request))), promise: nil)
-    if let body = request.body {
-      context.write(wrapOutboundOut(.body(.byteBuffer(ByteBuffer(bytes: body)))), promise: nil)
-    }
+    if let body = request.body { write(body, context) }
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
     restartTimer(timeouts.answer)
+  }
+
+  /// In slices, so that a slow line is told from a dead one: each slice that leaves begins the time anew.
+  private func write(_ body: [UInt8], _ context: ChannelHandlerContext) {
+    var buffer = ByteBuffer(bytes: body)
+    while buffer.readableBytes > 0, let slice = buffer.readSlice(length: min(buffer.readableBytes, Self.sliceSize)) {
+      let written = context.eventLoop.makePromise(of: Void.self)
+      written.futureResult.assumeIsolated().whenSuccess { [weak self] in self?.sliceLeft() }
+      context.write(wrapOutboundOut(.body(.byteBuffer(slice))), promise: written)
+    }
+  }
+
+  private static let sliceSize = 64 << 10
+
+  private func sliceLeft() {
+    if exchange != nil { restartTimer(timeouts.answer) }
   }
 
   /// Ends the exchange that is under way, and the connection.

@@ -83,7 +83,8 @@ struct ResponseAssembler {
 
   private static func answer(_ head: HTTPResponseHead, _ body: ByteBuffer) -> TransportAnswer {
     TransportAnswer(
-      status: Int(head.status.code), body: Array(body.readableBytesView), location: head.headers.first(name: "Location"),
+      status: Int(head.status.code), body: Array(body.readableBytesView),
+      location: head.headers.first(name: "Location"),
       retryAfter: head.headers.first(name: "Retry-After").flatMap(retryAfter))
   }
 

@@ -50,7 +50,7 @@ package struct SessionCache: Sendable {
   }
 
   /// All clients, the one used longest ago first.
-  var oldestFirst: [(key: ClientName, value: Entry)] { entries.oldestFirst }
+  package var oldestFirst: [(key: ClientName, value: Entry)] { entries.oldestFirst }
 
   /// Drops all of a client.
   package mutating func forget(_ name: ClientName) {

@@ -6,7 +6,8 @@ import PublicIdentity
 /// The store in one SQLite file (GRDB, WAL, `synchronous=FULL`), shared by several processes of one machine.
 ///
 /// Writes of this process are committed in groups (`GroupCommitter`), processes take turns (`FairLock`), and changes
-/// of other processes are found by `ChangePoller`, which a `ChangeBell` wakes. Uploaded files lie in a directory beside the database.
+/// of other processes are found by `ChangePoller`, which a `ChangeBell` wakes. Uploaded files lie in a directory beside
+/// the database.
 package final class SQLiteStore: Store {
   let pool: DatabasePool
   let committer: GroupCommitter

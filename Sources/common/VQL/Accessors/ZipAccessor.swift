@@ -29,7 +29,9 @@ struct ZipAccessor: Accessor {
     for member in archive.members where member.components.count > depth {
       guard Array(member.components.prefix(depth)) == path.components else { continue }
       let isLeaf = member.components.count == depth + 1 && !member.isDirectory
-      if names[member.components[depth]] != .directory { names[member.components[depth]] = isLeaf ? .other : .directory }
+      if names[member.components[depth]] != .directory {
+        names[member.components[depth]] = isLeaf ? .other : .directory
+      }
     }
     return names.map { DirectoryEntry(name: $0.key, kind: $0.value) }
   }
@@ -94,7 +96,8 @@ final class ZipArchive: VQLObject {
     let size = source.size ?? 0
     let tailCount = Int(min(size, 66_000))
     let tail = try bytes(size - Int64(tailCount), tailCount)
-    guard tailCount >= 22, var end = (0...(tailCount - 22)).reversed().first(where: { Self.number(tail, $0, 4) == 0x0605_4B50 })
+    guard tailCount >= 22,
+      var end = (0...(tailCount - 22)).reversed().first(where: { Self.number(tail, $0, 4) == 0x0605_4B50 })
     else { throw CallError("zip: not a valid zip file") }
     var count = Self.number(tail, end + 10, 2)
     var tableSize = Self.number(tail, end + 12, 4)
@@ -173,8 +176,11 @@ final class ZipArchive: VQLObject {
   }
 
   func open(_ member: Member) throws -> ByteSource {
+    guard member.offset >= 0, member.offset < Int64.max / 2, member.packed >= 0, member.size >= 0 else {
+      throw CallError("zip: not a valid zip file")
+    }
     let header = try bytes(member.offset, 30)
-    let start = member.offset + 30 + Self.number(header, 26, 2) + Self.number(header, 28, 2)
+    let start = member.offset &+ 30 + Self.number(header, 26, 2) + Self.number(header, 28, 2)
     let window = WindowSource(source, start: start, count: member.packed)
     switch member.method {
     case 0: return window
@@ -200,14 +206,14 @@ final class WindowSource: ByteSource {
   override var size: Int64? { count }
   override func read(_ maximum: Int) throws -> [UInt8]? {
     let wanted = Int(min(Int64(maximum), count - place))
-    guard wanted > 0, let piece = try outer.bytes(at: start + place, count: wanted), !piece.isEmpty else { return nil }
+    guard wanted > 0, let piece = try outer.bytes(at: start &+ place, count: wanted), !piece.isEmpty else { return nil }
     place += Int64(piece.count)
     return piece
   }
   override func skip(to offset: Int64) throws { place = min(max(0, offset), count) }
   override func bytes(at offset: Int64, count wanted: Int) throws -> [UInt8]? {
     guard offset >= 0, offset < count else { return [] }
-    return try outer.bytes(at: start + offset, count: Int(min(Int64(wanted), count - offset)))
+    return try outer.bytes(at: start &+ offset, count: Int(min(Int64(wanted), count - offset)))
   }
 }
 

@@ -4,7 +4,9 @@ extension VQLArtifact {
     guard case .dict(let dict) = try YAMLReader.value(Array(text.utf8)), let name = dict["name"]?.string else {
       throw VQLError(code: .runtime, message: "an artifact definition has no name")
     }
-    func words(_ value: VQLValue?) -> String { value.map { $0.isNull ? "" : String(decoding: $0.text, as: UTF8.self) } ?? "" }
+    func words(_ value: VQLValue?) -> String {
+      value.map { $0.isNull ? "" : String(decoding: $0.text, as: UTF8.self) } ?? ""
+    }
     func dicts(_ value: VQLValue?) -> [VQLDict] {
       guard case .array(let elements)? = value else { return [] }
       return elements.compactMap { if case .dict(let dict) = $0 { dict } else { nil } }

@@ -28,6 +28,15 @@ package enum VQLCaseRunner {
     var all: [String] { lines.withLock { $0 } }
   }
 
+  /// Runs the case file at a path.
+  package static func run(file path: String, only: String = "") throws -> VQLCaseReport {
+    guard let json = Posix.readSmall(path, limit: 256 << 20) else {
+      throw VQLError(code: .runtime, message: "\(path): \(Posix.message())")
+    }
+    return try run(json: json, only: only)
+  }
+
+  /// Runs the cases of a file's content.
   /// - Parameters:
   ///   - only: runs the cases whose id begins with this text.
   ///   - makeArtifact: reads a definition given as YAML text; the default reads what case files use.

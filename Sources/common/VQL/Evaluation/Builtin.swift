@@ -1,7 +1,15 @@
 /// Declared type of a built-in's argument (language.md §6).
 enum ArgumentType: String, Sendable {
-  case string, strings = "string[]", int, uint, float, bool, any, anys = "any[]", dict, dicts = "dict[]", query, lazy
-  case lambda, path, paths = "path[]", time
+  case string
+  case strings = "string[]"
+  case int, uint, float, bool, any
+  case anys = "any[]"
+  case dict
+  case dicts = "dict[]"
+  case query, lazy
+  case lambda, path
+  case paths = "path[]"
+  case time
 }
 
 /// One declared argument.

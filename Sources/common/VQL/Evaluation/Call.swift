@@ -94,14 +94,12 @@ struct Call {
     case .integer(let int): return int.bits
     case .double(let double): return VQLValue.truncate(double)
     case .bool(let bool): return bool ? 1 : 0
-    case .null: return nil
     default: throw mismatch(name, "an int", value)
     }
   }
 
   func float(_ name: String) throws -> Double? {
     guard let value = value(name) else { return nil }
-    if value.isNull { return nil }
     guard let number = value.number else { throw mismatch(name, "a float", value) }
     return number
   }
@@ -112,6 +110,9 @@ struct Call {
     guard let value = value(name) else { return nil }
     switch value {
     case .dict(let dict): return dict
+    case .object(let object):
+      if case .dict(let dict) = object.output { return dict.copy() }
+      throw mismatch(name, "a dict", value)
     default: throw mismatch(name, "a dict", value)
     }
   }

@@ -14,13 +14,14 @@ enum LogLevel: String {
 /// The switch that ends a session from another thread.
 final class Cancellation: Sendable {
   private let flag = Atomic<Bool>(false)
-  private let reason = Mutex<String?>(nil)
+  private let reason = Mutex<VQLError?>(nil)
 
   var isCancelled: Bool { flag.load(ordering: .relaxed) }
-  var message: String { reason.withLock { $0 } ?? "Cancelled" }
+  var error: VQLError { reason.withLock { $0 } ?? VQLError(code: .cancelled, message: "Cancelled") }
 
-  func cancel(_ text: String) {
-    reason.withLock { if $0 == nil { $0 = text } }
+  /// The first reason given is the one that is reported.
+  func cancel(_ error: VQLError) {
+    reason.withLock { if $0 == nil { $0 = error } }
     flag.store(true, ordering: .releasing)
   }
 }
@@ -30,7 +31,6 @@ package struct VQLStatistics: Sendable, Equatable {
   package var rowsScanned: Int64 = 0
   package var pluginsCalled: Int64 = 0
   package var functionsCalled: Int64 = 0
-  package var scopeCopies: Int64 = 0
 }
 
 /// What all scopes of one session share. Used by the session's thread only.

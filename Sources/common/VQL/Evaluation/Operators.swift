@@ -181,7 +181,7 @@ enum Operators {
     case (_, .array(let y)): return .array([a] + y)
     case (.dict(let x), .dict(let y)):
       let result = x.copy()
-      y.forEach { result.set($0, $1) }
+      y.eachMember { result.set($0, $1) }
       return .dict(result)
     case (.query(let x), .query(let y)): return .array(x.collect(scope) + y.collect(scope))
     case (.double(let x), _): return b.number.map { .double(x + $0) } ?? .null

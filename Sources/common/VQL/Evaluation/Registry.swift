@@ -12,7 +12,7 @@ enum Registry {
   private static let plugins: [String: PluginSpec] = {
     let lists = [
       Plugins.control, Plugins.collections, Plugins.streams, Plugins.files, Plugins.parsers, Plugins.host,
-      Plugins.processes, Plugins.execution, Plugins.databases, Plugins.network, Plugins.tracker,
+      Plugins.processes, Plugins.execution, Plugins.databases, Plugins.network, Plugins.tracker, Plugins.watchers,
     ]
     return Dictionary(lists.joined().map { ($0.signature.name, $0) }, uniquingKeysWith: { first, _ in first })
   }()

@@ -105,7 +105,11 @@ package final class VQLSession: @unchecked Sendable {
     let environment = Bindings()
     environment.set("NULL", .value(.null))
     environment.set("_SessionId", .value(.string(options.sessionID)))
-    environment.set("config", .value(options.config))
+    if case .dict(let config) = options.config {
+      environment.set("config", .value(.object(ConfigObject(config))))
+    } else {
+      environment.set("config", .value(options.config))
+    }
     environment.set("Artifact", .value(.object(ArtifactReference(name: ""))))
     for (key, value) in options.environment { environment.set(key, .value(.string(value))) }
     let base = Scope(context: context, parent: nil, layer: .bindings(environment), aggregates: AggregateState())
@@ -114,8 +118,12 @@ package final class VQLSession: @unchecked Sendable {
 
   package var statistics: VQLStatistics { context.statistics }
 
-  /// Ends the running query soon; later ones do not start.
-  package func cancel(reason: String) { cancellation.cancel(reason) }
+  /// Ends the running query soon, from any thread; later ones do not start.
+  ///
+  /// - Parameter code: what `run` throws: `.cancelled`, or for example `.timeout`.
+  package func cancel(reason: String, code: VQLError.Code = .cancelled) {
+    cancellation.cancel(VQLError(code: code, message: reason))
+  }
 
   /// Runs every statement of the text, in order, on the calling thread.
   ///
@@ -145,7 +153,7 @@ package final class VQLSession: @unchecked Sendable {
       context.failure = nil
       throw failure
     }
-    if cancellation.isCancelled { throw VQLError(code: .cancelled, message: cancellation.message) }
+    if cancellation.isCancelled { throw cancellation.error }
   }
 
   private func output(_ row: VQLValue) -> VQLRow {
@@ -158,7 +166,33 @@ package final class VQLSession: @unchecked Sendable {
     isClosed = true
     root.close()
     root.parent?.close()
+    let counts = context.statistics
+    context.log(
+      .debug,
+      "Query Stats: {\"RowsScanned\":\(counts.rowsScanned),\"PluginsCalled\":\(counts.pluginsCalled),"
+        + "\"FunctionsCalled\":\(counts.functionsCalled),\"ProtocolSearch\":0,\"ScopeCopy\":0}")
   }
+}
+
+/// The agent's configuration: members answer to `snake_case` and to `CamelCase`.
+final class ConfigObject: VQLObject {
+  private let dict: VQLDict
+  init(_ dict: VQLDict) { self.dict = dict }
+  override var typeName: String { "*config.Config" }
+  override var isTrue: Bool { dict.count > 0 }
+  override var output: VQLValue { .dict(dict) }
+  override var text: [UInt8] { VQLValue.dict(dict).text }
+
+  override func member(_ name: String, in scope: Scope) -> VQLValue? {
+    let wanted = Self.plain(name)
+    guard let value = dict[name] ?? dict.keys.first(where: { Self.plain($0) == wanted }).flatMap({ dict[$0] }) else {
+      return nil
+    }
+    if case .dict(let inner) = value { return .object(ConfigObject(inner)) }
+    return value
+  }
+
+  private static func plain(_ name: String) -> String { name.lowercased().filter { $0 != "_" } }
 }
 
 enum StatementRunner {
@@ -223,7 +257,7 @@ enum Output {
     guard case .dict(let dict) = row else { return VQLRow(dict: VQLDict(), zone: zone) }
     if dict.values.allSatisfy(isPlain) && dict.shape.visible == nil { return VQLRow(dict: dict, zone: zone) }
     let made = VQLDict()
-    dict.forEach { made.set($0, value($1, scope, depth: 1)) }
+    dict.eachMember { made.set($0, value($1, scope, depth: 1)) }
     return VQLRow(dict: made, zone: zone)
   }
 
@@ -244,7 +278,7 @@ enum Output {
     case .array(let elements): return .array(elements.map { Self.value($0, scope, depth: depth + 1) })
     case .dict(let dict):
       let made = VQLDict()
-      dict.forEach { made.set($0, Self.value($1, scope, depth: depth + 1)) }
+      dict.eachMember { made.set($0, Self.value($1, scope, depth: depth + 1)) }
       return .dict(made)
     case .object(let object): return Self.value(object.output, scope, depth: depth + 1)
     default: return value

@@ -26,7 +26,7 @@ enum Stored {
   static func bind(_ node: LetNode, _ arguments: CallArguments?, in scope: Scope) -> VQLDict {
     let layer = VQLDict()
     if let expansion = arguments?.expansion {
-      if case .dict(let dict) = expansion.eval(scope).resolved { dict.forEach { layer.set($0, $1) } }
+      if case .dict(let dict) = expansion.eval(scope).resolved { dict.eachMember { layer.set($0, $1) } }
     } else {
       for argument in arguments?.list ?? [] { layer.set(argument.name, argument.value.eval(scope).resolved) }
     }
@@ -43,7 +43,7 @@ enum Stored {
     for parameter in parameters where layer.shape.find(parameter.name) == nil {
       scope.context.log(.error, "Missing arg \(parameter.name) when calling \(node.name)")
     }
-    layer.forEach { name, _ in
+    layer.eachMember { name, _ in
       if !parameters.contains(where: { $0.name == name }) {
         scope.context.log(.error, "Extra unrecognized arg \(name) when calling \(node.name)")
       }

@@ -147,7 +147,9 @@ final class BinaryProfile {
     case "String", "Unicode": return string(type, options, object, offset)
     case "Array": return array(inner, innerOptions, options, object, offset)
     case "Pointer":
-      guard let (target, size) = integer("uint64", object.data, offset), let place = target.integer else { return (.null, 8) }
+      guard let (target, size) = integer("uint64", object.data, offset), let place = target.integer else {
+        return (.null, 8)
+      }
       return (read(inner, innerOptions, object, place).value, size)
     case "Enumeration": return enumeration(inner, innerOptions, options, object, offset)
     case "BitField":
@@ -162,7 +164,9 @@ final class BinaryProfile {
     case "Value": return (lambdaValue(options["value"] ?? .null, object), 0)
     case "Union":
       let selected = String(decoding: lambdaValue(options["selector"] ?? .null, object).text, as: UTF8.self)
-      guard case .dict(let choices)? = options["choices"], let choice = choices[selected]?.string else { return (.null, 0) }
+      guard case .dict(let choices)? = options["choices"], let choice = choices[selected]?.string else {
+        return (.null, 0)
+      }
       return read(choice, VQLDict(), object, offset)
     case "leb128": return leb128(object.data, offset)
     default: return (.null, 0)

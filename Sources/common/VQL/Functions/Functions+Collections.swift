@@ -25,12 +25,11 @@ extension Functions {
       let item = call.value("item") ?? .null
       let field = String(decoding: try call.required("field"), as: UTF8.self)
       let value = call.materialized("value") ?? .null
+      var budget = 5000
+      guard NestingCheck.isShallow(value, 60, &budget) else { throw CallError("value is nested too deeply") }
       switch item {
       case .dict(let dict):
-        var budget = 5000
-        guard NestingCheck.isShallow(value, 60, &budget), !NestingCheck.holds(value, dict) else {
-          throw CallError("value is nested too deeply")
-        }
+        guard !NestingCheck.holds(value, dict) else { throw CallError("value is nested too deeply") }
         dict.set(field, value)
         return item
       case .object(let object) where object.setMember(field, value): return item
@@ -53,7 +52,7 @@ extension Functions {
       let item = call.materialized("item") ?? .null
       guard case .dict(let dict) = item else { return .array([.dict([("_value", item)])]) }
       var result: [VQLValue] = []
-      dict.forEach { name, value in result.append(.dict([("_key", .string(name)), ("_value", value)])) }
+      dict.eachMember { name, value in result.append(.dict([("_key", .string(name)), ("_value", value)])) }
       return .array(result)
     },
     FunctionSpec("len", "list*: any", "Elements of an array, bytes of a string, keys of a dict.") { call in
@@ -289,7 +288,7 @@ enum JSONPatch {
     var result = VQLDict()
     if case .dict(let dict) = target.resolved { result = dict.copy() }
     var removed: Set<String> = []
-    changes.forEach { name, value in
+    changes.eachMember { name, value in
       if value.isNull {
         removed.insert(name)
       } else {

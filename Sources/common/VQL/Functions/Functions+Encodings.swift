@@ -66,7 +66,8 @@ extension Functions {
     },
     FunctionSpec("gunzip", "string*: string, max_bytes: int", "Unpacks gzip data.", failsAsNull: false) { call in
       let limit = try call.int("max_bytes") ?? 100_000_000
-      return .bytes(try Inflate.all(try call.required("string"), format: .gzip, limit: Int(max(0, min(limit, 1 << 30)))))
+      return .bytes(
+        try Inflate.all(try call.required("string"), format: .gzip, limit: Int(max(0, min(limit, 1 << 30)))))
     },
     FunctionSpec("encode", "string*: any, type*: string", "Encodes a value as text.") { call in
       try encode(call, call.materialized("string") ?? .null, call.text("type") ?? "")
@@ -230,7 +231,11 @@ enum YAMLWriter {
         out.append(UInt8(ascii: ":"))
         if isBlock(member) {
           out.append(10)
-          if case .array = member { block(member, indent: indent, to: &out) } else { block(member, indent: indent + 4, to: &out) }
+          if case .array = member {
+            block(member, indent: indent, to: &out)
+          } else {
+            block(member, indent: indent + 4, to: &out)
+          }
         } else {
           out.append(0x20)
           scalar(member, to: &out)
@@ -260,9 +265,11 @@ enum YAMLWriter {
     case .bytes(let text):
       let plain = String(decoding: text, as: UTF8.self)
       let first = text.first ?? 0x20
-      let risky = text.isEmpty || Bytes.isSpace(first) || Bytes.isSpace(text.last ?? 0x20)
+      let risky =
+        text.isEmpty || Bytes.isSpace(first) || Bytes.isSpace(text.last ?? 0x20)
         || "-?:,[]{}#&*!|>'\"%@`".utf8.contains(first) || plain.contains(": ") || plain.contains(" #")
-        || plain.contains("\n") || ["true", "false", "null", "yes", "no", "on", "off", "~", "y", "n"].contains(plain.lowercased())
+        || plain.contains("\n")
+        || ["true", "false", "null", "yes", "no", "on", "off", "~", "y", "n"].contains(plain.lowercased())
         || NumberText.parseFloat(text) != nil || NumberText.parseInteger(text) != nil || plain.hasSuffix(":")
       if risky { JSONWriter.string(text, to: &out) } else { out.append(contentsOf: text) }
     default: value.appendText(to: &out, rfcTimes: true)

@@ -207,7 +207,7 @@ extension Functions {
     let result: VQLUploadResult
     do {
       result = try uploader.upload(request) { maximum in
-        if call.context.isStopped { throw VQLError(code: .cancelled, message: call.context.cancellation.message) }
+        if call.context.isStopped { throw call.context.cancellation.error }
         return try source.read(maximum)
       }
     } catch {

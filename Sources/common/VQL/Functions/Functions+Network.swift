@@ -167,7 +167,11 @@ enum URLText {
     guard !path.isEmpty else { return [] }
     var parts: [ArraySlice<UInt8>] = []
     for part in path.split(separator: UInt8(ascii: "/")) {
-      if part.elementsEqual("..".utf8) { _ = parts.popLast() } else if !part.elementsEqual(".".utf8) { parts.append(part) }
+      if part.elementsEqual("..".utf8) {
+        _ = parts.popLast()
+      } else if !part.elementsEqual(".".utf8) {
+        parts.append(part)
+      }
     }
     return [UInt8(ascii: "/")] + parts.joined(separator: [UInt8(ascii: "/")])
   }
@@ -185,7 +189,11 @@ enum URLText {
       let halves = part.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
       let name = String(decoding: unescape(Array(halves[0]), plus: true), as: UTF8.self)
       let value = VQLValue.bytes(halves.count > 1 ? unescape(Array(halves[1]), plus: true) : [])
-      if case .array(let known)? = values[name] { values.set(name, .array(known + [value])) } else { values.set(name, .array([value])) }
+      if case .array(let known)? = values[name] {
+        values.set(name, .array(known + [value]))
+      } else {
+        values.set(name, .array([value]))
+      }
     }
     return VQLDict([
       ("Scheme", .bytes(scheme)), ("Opaque", .bytes(opaque)), ("Host", .bytes(host)), ("Path", .bytes(path)),

@@ -66,7 +66,9 @@ struct XMLReader {
   }
 
   private mutating func skip(past text: String) throws {
-    guard let found = Bytes.find(Array(text.utf8), in: input, from: place) else { throw CallError("xml: unexpected EOF") }
+    guard let found = Bytes.find(Array(text.utf8), in: input, from: place) else {
+      throw CallError("xml: unexpected EOF")
+    }
     place = found + text.utf8.count
   }
 
@@ -139,7 +141,9 @@ struct XMLReader {
     guard place < input.count, input[place] == UInt8(ascii: "=") else { throw CallError("xml: expected =") }
     place += 1
     while place < input.count, Bytes.isSpace(input[place]) { place += 1 }
-    guard place < input.count, input[place] == 0x22 || input[place] == 0x27 else { throw CallError("xml: expected a quote") }
+    guard place < input.count, input[place] == 0x22 || input[place] == 0x27 else {
+      throw CallError("xml: expected a quote")
+    }
     let quote = input[place]
     let start = place + 1
     guard let end = input[start...].firstIndex(of: quote) else { throw CallError("xml: unexpected EOF") }
@@ -164,7 +168,11 @@ struct XMLReader {
       } else if input[place] == UInt8(ascii: "<") {
         let (name, value) = try element(depth: depth + 1)
         if let known = dict[name] {
-          if case .array(let list) = known { dict.set(name, .array(list + [value])) } else { dict.set(name, .array([known, value])) }
+          if case .array(let list) = known {
+            dict.set(name, .array(list + [value]))
+          } else {
+            dict.set(name, .array([known, value]))
+          }
         } else {
           dict.set(name, value)
         }
@@ -184,7 +192,9 @@ struct XMLReader {
     while place < text.endIndex {
       if text[place] == UInt8(ascii: "&"), let end = text[place...].prefix(12).firstIndex(of: UInt8(ascii: ";")) {
         let name = String(decoding: text[(place + 1)..<end], as: UTF8.self)
-        let number = name.hasPrefix("#x") ? UInt32(name.dropFirst(2), radix: 16) : name.hasPrefix("#") ? UInt32(name.dropFirst()) : nil
+        let number =
+          name.hasPrefix("#x")
+          ? UInt32(name.dropFirst(2), radix: 16) : name.hasPrefix("#") ? UInt32(name.dropFirst()) : nil
         if let value = named[name] {
           out.append(contentsOf: value.utf8)
           place = end + 1

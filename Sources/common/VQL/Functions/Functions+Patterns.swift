@@ -77,7 +77,7 @@ extension Functions {
     ) { call in
       var extra: [String: String] = [:]
       if case .dict(let dict)? = call.materialized("patterns") {
-        dict.forEach { extra[$0] = String(decoding: $1.text, as: UTF8.self) }
+        dict.eachMember { extra[$0] = String(decoding: $1.text, as: UTF8.self) }
       }
       let source = String(decoding: try call.required("grok"), as: UTF8.self)
       let expression = try Grok.expand(source, extra, allCaptures: call.bool("all_captures"))
@@ -108,14 +108,17 @@ enum Grok {
     "MAC": "(?:(?:[A-Fa-f0-9]{2}[:-]){5}[A-Fa-f0-9]{2})",
     "IPV6": "(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{0,4}|%{IPV4})(?:%\\S+)?",
     "IPV4": "(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])",
-    "IP": "(?:%{IPV6}|%{IPV4})", "HOSTNAME": "\\b(?:[0-9A-Za-z][0-9A-Za-z-]{0,62})(?:\\.(?:[0-9A-Za-z][0-9A-Za-z-]{0,62}))*(?:\\.?|\\b)",
+    "IP": "(?:%{IPV6}|%{IPV4})",
+    "HOSTNAME": "\\b(?:[0-9A-Za-z][0-9A-Za-z-]{0,62})(?:\\.(?:[0-9A-Za-z][0-9A-Za-z-]{0,62}))*(?:\\.?|\\b)",
     "HOST": "%{HOSTNAME}", "IPORHOST": "(?:%{IP}|%{HOSTNAME})", "HOSTPORT": "%{IPORHOST}:%{POSINT}",
-    "PATH": "(?:%{UNIXPATH}|%{WINPATH})", "UNIXPATH": "(?:/[\\w_%!$@:.,-]*)+", "TTY": "(?:/dev/(?:pts|tty[pq])(?:\\w+)?/?(?:[0-9]+))",
+    "PATH": "(?:%{UNIXPATH}|%{WINPATH})", "UNIXPATH": "(?:/[\\w_%!$@:.,-]*)+",
+    "TTY": "(?:/dev/(?:pts|tty[pq])(?:\\w+)?/?(?:[0-9]+))",
     "WINPATH": "(?:[A-Za-z]+:|\\\\)(?:\\\\[^\\\\?*]*)+", "URIPROTO": "[A-Za-z]+(?:\\+[A-Za-z+]+)?",
     "URIHOST": "%{IPORHOST}(?::%{POSINT})?", "URIPATH": "(?:/[A-Za-z0-9$.+!*'(){},~:;=@#%_\\-]*)+",
     "URIPARAM": "\\?[A-Za-z0-9$.+!*'|(){},~@#%&/=:;_?\\-\\[\\]]*", "URIPATHPARAM": "%{URIPATH}(?:%{URIPARAM})?",
     "URI": "%{URIPROTO}://(?:%{USER}(?::[^@]*)?@)?(?:%{URIHOST})?(?:%{URIPATHPARAM})?",
-    "MONTH": "\\b(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|Jun(?:e)?|Jul(?:y)?|Aug(?:ust)?|Sep(?:tember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\\b",
+    "MONTH":
+      "\\b(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|Jun(?:e)?|Jul(?:y)?|Aug(?:ust)?|Sep(?:tember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\\b",
     "MONTHNUM": "(?:0?[1-9]|1[0-2])", "MONTHNUM2": "(?:0[1-9]|1[0-2])",
     "MONTHDAY": "(?:(?:0[1-9])|(?:[12][0-9])|(?:3[01])|[1-9])",
     "DAY": "(?:Mon(?:day)?|Tue(?:sday)?|Wed(?:nesday)?|Thu(?:rsday)?|Fri(?:day)?|Sat(?:urday)?|Sun(?:day)?)",
@@ -126,13 +129,16 @@ enum Grok {
     "TIMESTAMP_ISO8601": "%{YEAR}-%{MONTHNUM}-%{MONTHDAY}[T ]%{HOUR}:?%{MINUTE}(?::?%{SECOND})?%{ISO8601_TIMEZONE}?",
     "DATE": "%{DATE_US}|%{DATE_EU}", "DATESTAMP": "%{DATE}[- ]%{TIME}", "TZ": "(?:[PMCE][SD]T|UTC)",
     "DATESTAMP_RFC822": "%{DAY} %{MONTH} %{MONTHDAY} %{YEAR} %{TIME} %{TZ}",
-    "SYSLOGTIMESTAMP": "%{MONTH} +%{MONTHDAY} %{TIME}", "PROG": "[\\w._/%-]+", "SYSLOGPROG": "%{PROG:program}(?:\\[%{POSINT:pid}\\])?",
+    "SYSLOGTIMESTAMP": "%{MONTH} +%{MONTHDAY} %{TIME}", "PROG": "[\\w._/%-]+",
+    "SYSLOGPROG": "%{PROG:program}(?:\\[%{POSINT:pid}\\])?",
     "SYSLOGHOST": "%{IPORHOST}", "SYSLOGFACILITY": "<%{NONNEGINT:facility}.%{NONNEGINT:priority}>",
     "HTTPDATE": "%{MONTHDAY}/%{MONTH}/%{YEAR}:%{TIME} %{INT}",
     "SYSLOGBASE": "%{SYSLOGTIMESTAMP:timestamp} (?:%{SYSLOGFACILITY} )?%{SYSLOGHOST:logsource} %{SYSLOGPROG}:",
-    "COMMONAPACHELOG": "%{IPORHOST:clientip} %{USER:ident} %{USER:auth} \\[%{HTTPDATE:timestamp}\\] \"(?:%{WORD:verb} %{NOTSPACE:request}(?: HTTP/%{NUMBER:httpversion})?|%{DATA:rawrequest})\" %{NUMBER:response} (?:%{NUMBER:bytes}|-)",
+    "COMMONAPACHELOG":
+      "%{IPORHOST:clientip} %{USER:ident} %{USER:auth} \\[%{HTTPDATE:timestamp}\\] \"(?:%{WORD:verb} %{NOTSPACE:request}(?: HTTP/%{NUMBER:httpversion})?|%{DATA:rawrequest})\" %{NUMBER:response} (?:%{NUMBER:bytes}|-)",
     "COMBINEDAPACHELOG": "%{COMMONAPACHELOG} %{QS:referrer} %{QS:agent}",
-    "LOGLEVEL": "(?:[Aa]lert|ALERT|[Tt]race|TRACE|[Dd]ebug|DEBUG|[Nn]otice|NOTICE|[Ii]nfo|INFO|[Ww]arn?(?:ing)?|WARN?(?:ING)?|[Ee]rr?(?:or)?|ERR?(?:OR)?|[Cc]rit?(?:ical)?|CRIT?(?:ICAL)?|[Ff]atal|FATAL|[Ss]evere|SEVERE|EMERG(?:ENCY)?|[Ee]merg(?:ency)?)",
+    "LOGLEVEL":
+      "(?:[Aa]lert|ALERT|[Tt]race|TRACE|[Dd]ebug|DEBUG|[Nn]otice|NOTICE|[Ii]nfo|INFO|[Ww]arn?(?:ing)?|WARN?(?:ING)?|[Ee]rr?(?:or)?|ERR?(?:OR)?|[Cc]rit?(?:ical)?|CRIT?(?:ICAL)?|[Ff]atal|FATAL|[Ss]evere|SEVERE|EMERG(?:ENCY)?|[Ee]merg(?:ency)?)",
   ]
   private static let maximumLength = 200_000
 
@@ -142,7 +148,8 @@ enum Grok {
   }
 
   static func name(of group: String) -> String {
-    guard group.hasPrefix("f"), let mark = group.firstIndex(of: "_"), Int(group[group.index(after: group.startIndex)..<mark]) != nil
+    guard group.hasPrefix("f"), let mark = group.firstIndex(of: "_"),
+      Int(group[group.index(after: group.startIndex)..<mark]) != nil
     else { return group }
     let digits = Array(group[group.index(after: mark)...].utf8)
     var bytes: [UInt8] = []
@@ -161,7 +168,8 @@ enum Grok {
       var rest = Substring(text)
       while let open = rest.firstRange(of: "%{"), let close = rest[open.upperBound...].firstIndex(of: "}") {
         out += rest[..<open.lowerBound]
-        let parts = rest[open.upperBound..<close].split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+        let parts = rest[open.upperBound..<close].split(separator: ":", omittingEmptySubsequences: false).map(
+          String.init)
         rest = rest[rest.index(after: close)...]
         guard let name = parts.first, let found = extra[name] ?? library[name] else {
           throw CallError("no pattern found for %{\(parts.first ?? "")}")

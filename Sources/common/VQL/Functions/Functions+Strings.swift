@@ -149,13 +149,15 @@ enum Humanize {
       unit += 1
     }
     scaled = (scaled * 10 + 0.5).rounded(.down) / 10
-    let text = scaled < 10 && unit > 0 ? Printf.format(Array("%.1f".utf8), [.double(scaled)])
+    let text =
+      scaled < 10 && unit > 0
+      ? Printf.format(Array("%.1f".utf8), [.double(scaled)])
       : Printf.format(Array("%.0f".utf8), [.double(scaled)])
     return String(decoding: text, as: UTF8.self) + " " + units[unit]
   }
 
   static func age(_ time: VQLTime) -> String {
-    let difference = Clock.seconds - time.seconds
+    let difference = Clock.seconds - min(max(time.seconds, -1 << 50), 1 << 50)
     let seconds = abs(difference)
     let suffix = difference >= 0 ? "ago" : "from now"
     let steps: [(Int64, Int64, String)] = [

@@ -41,7 +41,8 @@ extension Functions {
       let rest = text[(place + 1)...]
       var name: ArraySlice<UInt8> = []
       var length = 0
-      if byte == UInt8(ascii: "$"), rest.first == UInt8(ascii: "{"), let close = rest.firstIndex(of: UInt8(ascii: "}")) {
+      if byte == UInt8(ascii: "$"), rest.first == UInt8(ascii: "{"), let close = rest.firstIndex(of: UInt8(ascii: "}"))
+      {
         name = text[(place + 2)..<close]
         length = close - place + 1
       } else if byte == UInt8(ascii: "$") {

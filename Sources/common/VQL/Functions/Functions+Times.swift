@@ -34,8 +34,10 @@ extension Functions {
     guard let value = call.value(name), !value.isNull else { return .null }
     if !format.isEmpty, case .bytes(let text) = value {
       let layout = GoLayout.named[format] ?? format
-      return TimeParser.parse(String(decoding: text, as: UTF8.self), layout: layout, zone: TimeParser.defaultZone(call.scope))
-        .map { .time($0) } ?? .null
+      return TimeParser.parse(
+        String(decoding: text, as: UTF8.self), layout: layout, zone: TimeParser.defaultZone(call.scope)
+      )
+      .map { .time($0) } ?? .null
     }
     return TimeParser.convert(value, call.scope).map { .time($0) } ?? .null
   }
@@ -190,7 +192,9 @@ private struct LayoutReader {
     return true
   }
 
-  private mutating func store(_ value: Int?, _ range: ClosedRange<Int>, _ path: WritableKeyPath<LayoutReader, Int>) -> Bool {
+  private mutating func store(_ value: Int?, _ range: ClosedRange<Int>, _ path: WritableKeyPath<LayoutReader, Int>)
+    -> Bool
+  {
     guard let value, range.contains(value) else { return false }
     self[keyPath: path] = value
     return true
@@ -237,7 +241,9 @@ private struct LayoutReader {
     while place < text.count, (65...90).contains(text[place]) { place += 1 }
     guard place - start >= 2 else { return false }
     let name = String(decoding: text[start..<place], as: UTF8.self)
-    let known = ["UTC": 0, "GMT": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7]
+    let known = [
+      "UTC": 0, "GMT": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
+    ]
     offset = offset ?? (known[name] ?? 0) * 3600
     return true
   }
@@ -262,7 +268,8 @@ private struct LayoutReader {
   func time(zone: VQLZone?) -> VQLTime? {
     var hour = hour
     if let isPM { hour = hour % 12 + (isPM ? 12 : 0) }
-    let length = CivilTime.days(year: month == 12 ? year + 1 : year, month: month % 12 + 1, day: 1)
+    let length =
+      CivilTime.days(year: month == 12 ? year + 1 : year, month: month % 12 + 1, day: 1)
       - CivilTime.days(year: year, month: month, day: 1)
     guard Int64(day) <= length else { return nil }
     let local = CivilTime.days(year: year, month: month, day: day) * 86400 + Int64(hour * 3600 + minute * 60 + second)

@@ -7,7 +7,7 @@ enum Printf {
     return [value]
   }
 
-  private struct Spec {
+  fileprivate struct Spec {
     var plus = false
     var minus = false
     var sharp = false
@@ -18,90 +18,113 @@ enum Printf {
   }
 
   /// Widths and precisions above this are cut, as they cost memory.
-  private static let maximumWidth = 10_000
+  fileprivate static let maximumWidth = 10_000
 
   static func format(_ format: [UInt8], _ operands: [VQLValue]) -> [UInt8] {
-    var out: [UInt8] = []
-    var place = 0
-    var next = 0
-    var reordered = false
-    func number() -> Int? {
+    var reader = FormatReader(format, operands)
+    return reader.run()
+  }
+
+  /// Goes through a format, one directive after the other.
+  private struct FormatReader {
+    private let format: [UInt8]
+    private let operands: [VQLValue]
+    private var place = 0
+    private var next = 0
+    private var reordered = false
+    private var out: [UInt8] = []
+
+    init(_ format: [UInt8], _ operands: [VQLValue]) {
+      self.format = format
+      self.operands = operands
+    }
+
+    mutating func run() -> [UInt8] {
+      while place < format.count {
+        let byte = format[place]
+        place += 1
+        if byte == UInt8(ascii: "%") { directive() } else { out.append(byte) }
+      }
+      if !reordered && next < operands.count { Printf.extra(operands[next...], &out) }
+      return out
+    }
+
+    private func sees(_ character: Unicode.Scalar) -> Bool {
+      place < format.count && UInt32(format[place]) == character.value
+    }
+
+    private mutating func number() -> Int? {
       var value: Int?
       while place < format.count, (48...57).contains(format[place]) {
-        value = min((value ?? 0) * 10 + Int(format[place] - 48), maximumWidth)
+        value = min((value ?? 0) * 10 + Int(format[place] - 48), Printf.maximumWidth)
         place += 1
       }
       return value
     }
-    func starOrNumber() -> Int? {
-      index()
-      guard place < format.count, format[place] == UInt8(ascii: "*") else { return number() }
-      place += 1
-      defer { next += 1 }
-      return next < operands.count ? operands[next].integer.map { Int(max(-10_000, min($0, 10_000))) } : nil
-    }
-    func index() {
-      guard place < format.count, format[place] == UInt8(ascii: "[") else { return }
+
+    /// `[n]`: the operand that comes next.
+    private mutating func index() {
+      guard sees("[") else { return }
       place += 1
       if let wanted = number() {
         next = wanted - 1
         reordered = true
       }
-      if place < format.count, format[place] == UInt8(ascii: "]") { place += 1 }
+      if sees("]") { place += 1 }
     }
-    while place < format.count {
-      let byte = format[place]
+
+    private mutating func starOrNumber() -> Int? {
+      index()
+      guard sees("*") else { return number() }
       place += 1
-      guard byte == UInt8(ascii: "%") else {
-        out.append(byte)
-        continue
-      }
+      defer { next += 1 }
+      guard operands.indices.contains(next), let value = operands[next].integer else { return nil }
+      return Int(max(-Int64(Printf.maximumWidth), min(value, Int64(Printf.maximumWidth))))
+    }
+
+    private mutating func flags() -> Spec {
       var spec = Spec()
-      flags: while place < format.count {
+      while place < format.count {
         switch format[place] {
         case UInt8(ascii: "+"): spec.plus = true
         case UInt8(ascii: "-"): spec.minus = true
         case UInt8(ascii: "#"): spec.sharp = true
         case UInt8(ascii: " "): spec.space = true
         case UInt8(ascii: "0"): spec.zero = true
-        default: break flags
+        default: return spec
         }
         place += 1
       }
+      return spec
+    }
+
+    private mutating func directive() {
+      var spec = flags()
       spec.width = starOrNumber()
       if let width = spec.width, width < 0 {
         spec.minus = true
         spec.width = -width
       }
-      if place < format.count, format[place] == UInt8(ascii: ".") {
+      if sees(".") {
         place += 1
         spec.precision = max(0, starOrNumber() ?? 0)
       }
       index()
-      guard place < format.count else {
-        out.append(contentsOf: "%!(NOVERB)".utf8)
-        break
-      }
+      guard place < format.count else { return out.append(contentsOf: "%!(NOVERB)".utf8) }
       let verb = UTF8Text.decode(format, at: place)
       let letter = Character(Unicode.Scalar(verb.scalar ?? 0xFFFD) ?? "?")
       place += verb.length
-      if letter == "%" {
-        out.append(byte)
-        continue
+      if letter == "%" { return out.append(UInt8(ascii: "%")) }
+      if operands.indices.contains(next) {
+        Printf.write(operands[next], letter, spec, &out)
+      } else {
+        out.append(contentsOf: "%!\(letter)(\(reordered ? "BADINDEX" : "MISSING"))".utf8)
       }
-      guard next >= 0, next < operands.count else {
-        out.append(contentsOf: "%!\(letter)(\(reordered && next < 0 ? "BADINDEX" : "MISSING"))".utf8)
-        next += 1
-        continue
-      }
-      write(operands[next], letter, spec, &out)
       next += 1
     }
-    if !reordered && next < operands.count { extra(operands[next...], &out) }
-    return out
   }
 
-  private static func extra(_ operands: ArraySlice<VQLValue>, _ out: inout [UInt8]) {
+  fileprivate static func extra(_ operands: ArraySlice<VQLValue>, _ out: inout [UInt8]) {
     out.append(contentsOf: "%!(EXTRA ".utf8)
     for (count, operand) in operands.enumerated() {
       if count > 0 { out.append(contentsOf: ", ".utf8) }
@@ -128,7 +151,7 @@ enum Printf {
     }
   }
 
-  private static func write(_ value: VQLValue, _ verb: Character, _ spec: Spec, _ out: inout [UInt8]) {
+  fileprivate static func write(_ value: VQLValue, _ verb: Character, _ spec: Spec, _ out: inout [UInt8]) {
     switch verb {
     case "T": return pad(Array(value.typeName.utf8), spec, numeric: false, &out)
     case "v": return general(value, spec, &out)
@@ -140,7 +163,8 @@ enum Printf {
     switch value {
     case .double(let number) where "eEfFgG".contains(verb):
       return pad(floatText(number, verb, spec), spec, numeric: true, &out)
-    case .bool(let bool) where verb == "t": return pad(Array((bool ? "true" : "false").utf8), spec, numeric: false, &out)
+    case .bool(let bool) where verb == "t":
+      return pad(Array((bool ? "true" : "false").utf8), spec, numeric: false, &out)
     case .int, .integer, .double, .bool: break
     default:
       if let text = stringText(value, verb, spec) { return pad(text, spec, numeric: false, &out) }

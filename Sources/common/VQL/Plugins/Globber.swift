@@ -41,7 +41,9 @@ enum GlobComponent {
         }
         out.append(contentsOf: (negated ? "[^" : "[").utf8)
         for inner in text[from..<end] {
-          if inner == UInt8(ascii: "\\") || inner == UInt8(ascii: "[") || inner == UInt8(ascii: "^") { out.append(UInt8(ascii: "\\")) }
+          if inner == UInt8(ascii: "\\") || inner == UInt8(ascii: "[") || inner == UInt8(ascii: "^") {
+            out.append(UInt8(ascii: "\\"))
+          }
           out.append(inner)
         }
         out.append(UInt8(ascii: "]"))

@@ -79,10 +79,13 @@ enum Host {
     let cgroup = Posix.readText("/proc/1/cgroup") ?? ""
     if access("/.dockerenv", F_OK) == 0 || cgroup.contains("docker") { return "docker" }
     if cgroup.contains("lxc") || access("/dev/lxd", F_OK) == 0 { return "lxc" }
-    let product = ((Posix.readText("/sys/class/dmi/id/sys_vendor") ?? "")
+    let product =
+      ((Posix.readText("/sys/class/dmi/id/sys_vendor") ?? "")
       + (Posix.readText("/sys/class/dmi/id/product_name") ?? "")).lowercased()
-    let known = [("kvm", "kvm"), ("qemu", "kvm"), ("vmware", "vmware"), ("virtualbox", "vbox"), ("xen", "xen"),
-      ("microsoft", "hyperv"), ("amazon ec2", "kvm"), ("google", "kvm")]
+    let known = [
+      ("kvm", "kvm"), ("qemu", "kvm"), ("vmware", "vmware"), ("virtualbox", "vbox"), ("xen", "xen"),
+      ("microsoft", "hyperv"), ("amazon ec2", "kvm"), ("google", "kvm"),
+    ]
     for (mark, name) in known where product.contains(mark) { return name }
     return access("/proc/xen", F_OK) == 0 ? "xen" : ""
   }
@@ -220,7 +223,9 @@ enum Mounts {
     let used = (Int64(status.f_blocks) &- Int64(status.f_bfree)) &* block
     let inodes = Int64(status.f_files)
     let inodesFree = Int64(status.f_ffree)
-    func percent(_ part: Int64, _ whole: Int64) -> VQLValue { .double(whole > 0 ? Double(part) / Double(whole) * 100 : 0) }
+    func percent(_ part: Int64, _ whole: Int64) -> VQLValue {
+      .double(whole > 0 ? Double(part) / Double(whole) * 100 : 0)
+    }
     let names = [
       "path", "fstype", "total", "free", "used", "usedPercent", "inodesTotal", "inodesUsed", "inodesFree",
       "inodesUsedPercent",

@@ -1,3 +1,17 @@
+import Glibc
+
+extension Bytes {
+  /// Where the next line feed is.
+  static func lineEnd(_ bytes: [UInt8], from start: Int) -> Int? {
+    bytes.withUnsafeBytes { buffer in
+      guard let base = buffer.baseAddress, start < buffer.count,
+        let found = memchr(base + start, 10, buffer.count - start)
+      else { return nil }
+      return UnsafeRawPointer(found) - base
+    }
+  }
+}
+
 /// Lines of a source, without their line ends.
 final class LineReader {
   private let source: ByteSource
@@ -43,13 +57,21 @@ final class LineReader {
   }
 
   /// The next line; the last one needs no line feed.
-  func next() throws -> [UInt8]? {
+  func next() throws -> [UInt8]? { try nextRange().map { Array(buffer[$0]) } }
+
+  /// Calls the body with the next line, which is not copied.
+  func next<Result>(_ body: (UnsafeBufferPointer<UInt8>) -> Result) throws -> Result? {
+    guard let range = try nextRange() else { return nil }
+    return buffer.withUnsafeBufferPointer { body(UnsafeBufferPointer(rebasing: $0[range])) }
+  }
+
+  private func nextRange() throws -> Range<Int>? {
     var from = place
     while true {
-      if let end = buffer[from...].firstIndex(of: 10) {
-        defer { place = end + 1 }
-        let last = end > place && buffer[end - 1] == 13 ? end - 1 : end
-        return Array(buffer[place..<last])
+      if let end = Bytes.lineEnd(buffer, from: from) {
+        let start = place
+        place = end + 1
+        return start..<(end > start && buffer[end - 1] == 13 ? end - 1 : end)
       }
       guard buffer.count - place <= limit else { throw CallError("token too long") }
       let scanned = buffer.count - place
@@ -58,7 +80,7 @@ final class LineReader {
     }
     guard place < buffer.count else { return nil }
     defer { place = buffer.count }
-    return Array(buffer[place...])
+    return place..<buffer.count
   }
 }
 

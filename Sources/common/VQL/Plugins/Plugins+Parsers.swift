@@ -17,11 +17,16 @@ extension Plugins {
     PluginSpec("parse_jsonl", "filename*: path, accessor: string", "JSON lines.") { call, emit in
       let accessor = try Accessors.find(call.accessor)
       let reader = LineReader(try accessor.open(try call.path("filename"), call.scope), limit: 64 << 20)
-      while let line = try reader.next() {
-        if line.allSatisfy(Bytes.isSpace) { continue }
-        guard let value = JSONReader.value(line) else {
-          if call.shouldLog(Array("bad line".utf8), seconds: 60) {
-            call.log("Invalid JSON line: \(String(decoding: line.prefix(100), as: UTF8.self))")
+      let memory = JSONReader.NameMemory()
+      var bad: [UInt8] = []
+      while let parsed = try reader.next({ line -> VQLValue? in
+        if let value = JSONReader.value(line, memory: memory) { return value }
+        bad = Array(line.prefix(100))
+        return nil
+      }) {
+        guard let value = parsed else {
+          if !bad.allSatisfy(Bytes.isSpace), call.shouldLog(Array("bad line".utf8), seconds: 60) {
+            call.log("Invalid JSON line: \(String(decoding: bad, as: UTF8.self))")
           }
           continue
         }

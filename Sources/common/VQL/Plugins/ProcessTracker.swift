@@ -60,7 +60,9 @@ enum ProcessTracker {
     return chain
   }
 
-  static func tree(_ id: Int64, _ entries: [Int64: VQLDict], _ callback: Lambda?, _ scope: Scope, depth: Int) -> VQLValue {
+  static func tree(_ id: Int64, _ entries: [Int64: VQLDict], _ callback: Lambda?, _ scope: Scope, depth: Int)
+    -> VQLValue
+  {
     guard let entry = entries[id], depth < 9 else { return .null }
     var data = entry["Data"] ?? .null
     let name = Members.get(data, "Name", scope) ?? .null

@@ -4,11 +4,13 @@ import Glibc
 final class SQLiteLibrary: @unchecked Sendable {
   // Safe to share: function addresses that never change, and the library serialises its own work.
   typealias Handle = OpaquePointer
-  typealias Open = @convention(c) (UnsafePointer<CChar>, UnsafeMutablePointer<Handle?>, Int32, UnsafePointer<CChar>?) -> Int32
+  typealias Open =
+    @convention(c) (UnsafePointer<CChar>, UnsafeMutablePointer<Handle?>, Int32, UnsafePointer<CChar>?) -> Int32
   typealias Close = @convention(c) (Handle?) -> Int32
-  typealias Prepare = @convention(c) (
-    Handle?, UnsafePointer<CChar>, Int32, UnsafeMutablePointer<Handle?>, UnsafeMutablePointer<UnsafePointer<CChar>?>?
-  ) -> Int32
+  typealias Prepare =
+    @convention(c) (
+      Handle?, UnsafePointer<CChar>, Int32, UnsafeMutablePointer<Handle?>, UnsafeMutablePointer<UnsafePointer<CChar>?>?
+    ) -> Int32
   typealias Step = @convention(c) (Handle?) -> Int32
   typealias ColumnInt = @convention(c) (Handle?, Int32) -> Int32
   typealias ColumnWide = @convention(c) (Handle?, Int32) -> Int64
@@ -166,7 +168,9 @@ private final class SQLiteReader {
         _ = library.bindInt(statement, place, integer)
       } else {
         let text = Call.string(value)
-        text.withUnsafeBytes { _ = library.bindText(statement, place, $0.baseAddress, Int32(clamping: $0.count), transient) }
+        text.withUnsafeBytes {
+          _ = library.bindText(statement, place, $0.baseAddress, Int32(clamping: $0.count), transient)
+        }
       }
     }
   }

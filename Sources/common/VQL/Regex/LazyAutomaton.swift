@@ -2,8 +2,11 @@
 ///
 /// A state is the set of instructions reached before assertions are decided, with what kind of character came last;
 /// assertions are decided when the next character is known.
-final class LazyAutomaton {
-  private enum Previous: Int { case none = 0, newline, word, other }
+struct LazyAutomaton {
+  private enum Previous: Int {
+    case none = 0
+    case newline, word, other
+  }
   private struct Key: Hashable {
     let threads: [Int32]
     let previous: Int
@@ -28,7 +31,7 @@ final class LazyAutomaton {
     marks = [Int32](repeating: 0, count: program.code.count)
   }
 
-  private func state(_ key: Key) -> Int32 {
+  private mutating func state(_ key: Key) -> Int32 {
     if let known = places[key] { return known }
     if keys.count >= Self.maximumStates {
       keys = []
@@ -49,7 +52,7 @@ final class LazyAutomaton {
     return byte < 128 && program.wordClasses[program.classOf(UInt32(byte))] ? .word : .other
   }
 
-  func matches(_ input: UnsafeBufferPointer<UInt8>, from start: Int) -> Bool {
+  mutating func matches(_ input: UnsafeBufferPointer<UInt8>, from start: Int) -> Bool {
     var current = state(Key(threads: [0], previous: previous(input, start).rawValue))
     var place = start
     while place < input.count {
@@ -66,7 +69,7 @@ final class LazyAutomaton {
   }
 
   /// Works out a transition; the last column stands for the end of the text.
-  private func step(_ from: Int32, _ column: Int) -> Int32 {
+  private mutating func step(_ from: Int32, _ column: Int) -> Int32 {
     let key = keys[Int(from)]
     let atEnd = column == columns - 1
     let before = Previous(rawValue: key.previous) ?? .none

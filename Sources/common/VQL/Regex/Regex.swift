@@ -5,8 +5,8 @@ final class Regex {
   private let program: RegexProgram
   /// Names of the groups by number; entry 0 is the whole match.
   let groupNames: [String?]
-  private let automaton: LazyAutomaton
-  private let machine: ThreadMachine
+  private var automaton: LazyAutomaton
+  private var machine: ThreadMachine
   init(_ pattern: [UInt8], ignoreCase: Bool) throws {
     var parser = RegexParser(pattern, ignoreCase: ignoreCase)
     let node = try parser.parse()

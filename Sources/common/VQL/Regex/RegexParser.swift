@@ -175,7 +175,10 @@ struct RegexParser {
 
   private mutating func groupName(_ start: Int) throws -> Int {
     let from = place
-    while let character = current, character != 0x3E { _ = character; place += 1 }
+    while let character = current, character != 0x3E {
+      _ = character
+      place += 1
+    }
     let name = excerpt(from, place)
     let valid = !name.isEmpty && name.unicodeScalars.allSatisfy { CharacterRanges.word.contains($0.value) }
     guard accept(">"), valid else {
@@ -212,11 +215,21 @@ struct RegexParser {
       throw RegexError(reason: "trailing backslash at end of expression", excerpt: "")
     }
     switch character {
-    case 0x41: place += 2; return .assertion(.beginText)
-    case 0x7A: place += 2; return .assertion(.endText)
-    case 0x62: place += 2; return .assertion(.wordBoundary)
-    case 0x42: place += 2; return .assertion(.notWordBoundary)
-    case 0x43: place += 2; return .set(.any)
+    case 0x41:
+      place += 2
+      return .assertion(.beginText)
+    case 0x7A:
+      place += 2
+      return .assertion(.endText)
+    case 0x62:
+      place += 2
+      return .assertion(.wordBoundary)
+    case 0x42:
+      place += 2
+      return .assertion(.notWordBoundary)
+    case 0x43:
+      place += 2
+      return .set(.any)
     case 0x51:
       place += 2
       return quoted()
@@ -264,7 +277,10 @@ struct RegexParser {
     var negated = character == 0x50
     if accept("{") {
       let from = place
-      while let inner = current, inner != 0x7D { _ = inner; place += 1 }
+      while let inner = current, inner != 0x7D {
+        _ = inner
+        place += 1
+      }
       name = excerpt(from, place)
       _ = accept("}")
       if name.hasPrefix("^") {

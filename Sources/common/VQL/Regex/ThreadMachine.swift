@@ -1,5 +1,7 @@
 /// Simulates all ways through a program at once, in order of preference, keeping group positions.
-final class ThreadMachine {
+///
+/// A structure, so that its parts are reached without the run-time checks that members of objects need.
+struct ThreadMachine {
   private struct Threads {
     var order: [Int32] = []
     var captures: [Int] = []
@@ -53,21 +55,22 @@ final class ThreadMachine {
   }
 
   /// The leftmost match, alternatives in order of preference.
-  func search(_ input: UnsafeBufferPointer<UInt8>, from start: Int) -> [Int]? {
+  mutating func search(_ input: UnsafeBufferPointer<UInt8>, from start: Int) -> [Int]? {
     current.clear()
     generation &+= 1
-    var best: [Int]?
+    var best = [Int](repeating: -1, count: slots)
+    var found = false
     var place = start
     var scratch = [Int](repeating: -1, count: slots)
     while place <= input.count {
-      if best == nil && current.order.isEmpty, let starts {
+      if !found && current.order.isEmpty, let starts {
         // Nothing is under way: go on to the next byte with which a match can begin.
         while place < input.count, !starts[Int(input[place])] { place += 1 }
         if place == input.count { break }
       }
-      if best == nil {
+      if !found {
         for slot in scratch.indices { scratch[slot] = -1 }
-        add(0, &scratch, input, place, to: &current, generation)
+        add(0, &scratch, input, place, toCurrent: true, generation)
       } else if current.order.isEmpty {
         break
       }
@@ -75,15 +78,16 @@ final class ThreadMachine {
       let (column, length) = atEnd ? (0, 1) : program.classAt(input, place)
       next.clear()
       let nextGeneration = generation &+ 1
-      threads: for (number, thread) in current.order.enumerated() {
-        let pc = Int(thread)
+      threads: for number in current.order.indices {
+        let pc = Int(current.order[number])
         switch program.code[pc] {
         case .characters(let set):
           guard !atEnd, program.members[set][column] else { continue }
           for slot in 0..<slots { scratch[slot] = current.captures[number * slots + slot] }
-          add(pc + 1, &scratch, input, place + length, to: &next, nextGeneration)
+          add(pc + 1, &scratch, input, place + length, toCurrent: false, nextGeneration)
         case .match:
-          best = Array(current.captures[(number * slots)..<((number + 1) * slots)])
+          for slot in 0..<slots { best[slot] = current.captures[number * slots + slot] }
+          found = true
           break threads
         default: continue
         }
@@ -92,7 +96,7 @@ final class ThreadMachine {
       swap(&current, &next)
       place += length
     }
-    return best
+    return found ? best : nil
   }
 
   private func isWord(_ input: UnsafeBufferPointer<UInt8>, _ place: Int) -> Bool {
@@ -111,9 +115,9 @@ final class ThreadMachine {
     }
   }
 
-  private func add(
+  private mutating func add(
     _ start: Int, _ captures: inout [Int], _ input: UnsafeBufferPointer<UInt8>, _ place: Int,
-    to threads: inout Threads, _ generation: Int32
+    toCurrent: Bool, _ generation: Int32
   ) {
     work.removeAll(keepingCapacity: true)
     work.append(.visit(start))
@@ -122,8 +126,13 @@ final class ThreadMachine {
         if case .restore(let slot, let value) = item { captures[slot] = value }
         continue
       }
-      if threads.marks[pc] == generation { continue }
-      threads.marks[pc] = generation
+      if toCurrent {
+        if current.marks[pc] == generation { continue }
+        current.marks[pc] = generation
+      } else {
+        if next.marks[pc] == generation { continue }
+        next.marks[pc] = generation
+      }
       switch program.code[pc] {
       case .jump(let target): work.append(.visit(target))
       case .split(let preferred, let other):
@@ -138,8 +147,13 @@ final class ThreadMachine {
       case .assertion(let assertion):
         if holds(assertion, input, place) { work.append(.visit(pc + 1)) }
       case .characters, .match:
-        threads.order.append(Int32(pc))
-        threads.captures.append(contentsOf: captures)
+        if toCurrent {
+          current.order.append(Int32(pc))
+          current.captures.append(contentsOf: captures)
+        } else {
+          next.order.append(Int32(pc))
+          next.captures.append(contentsOf: captures)
+        }
       }
     }
   }

@@ -120,21 +120,21 @@ package final class VQLDict {
   }
 
   /// Calls the body for each listed member, in order.
-  func forEach(_ body: (String, VQLValue) -> Void) {
+  func eachMember(_ body: (String, VQLValue) -> Void) {
     for place in 0..<shape.visibleCount where place < values.count { body(shape.names[place], values[place]) }
   }
 
   func copy() -> VQLDict {
     if shape.frozen && shape.visible == nil { return VQLDict(shape: shape, values: values) }
     let copy = VQLDict()
-    forEach { copy.set($0, $1) }
+    eachMember { copy.set($0, $1) }
     copy.defaultValue = defaultValue
     return copy
   }
 
   func filtered(_ keep: (String) -> Bool) -> VQLDict {
     let result = VQLDict()
-    forEach { name, value in if keep(name) { result.set(name, value) } }
+    eachMember { name, value in if keep(name) { result.set(name, value) } }
     return result
   }
 }

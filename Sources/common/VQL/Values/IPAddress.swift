@@ -57,6 +57,7 @@ struct IPAddress: Equatable {
   var isLinkLocalMulticast: Bool { isIn(["224.0.0.0/24", "ff02::/16"]) }
   var isUnspecified: Bool { bytes.allSatisfy { $0 == 0 } }
   var isGlobalUnicast: Bool {
-    !isUnspecified && !isLoopback && !isMulticast && !isLinkLocal && !(bytes.count == 4 && bytes.allSatisfy { $0 == 255 })
+    !isUnspecified && !isLoopback && !isMulticast && !isLinkLocal
+      && !(bytes.count == 4 && bytes.allSatisfy { $0 == 255 })
   }
 }

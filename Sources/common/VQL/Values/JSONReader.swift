@@ -3,18 +3,48 @@ struct JSONReader {
   /// Deeper nesting is refused.
   static let maximumDepth = 200
 
+  /// The names of the last object of a stream: the next one usually has the same.
+  final class NameMemory {
+    fileprivate var shape: Shape?
+    /// For objects one level further in.
+    fileprivate let inner: NameMemory?
+    /// Objects in a row that had other names; many of them are not worth learning.
+    fileprivate var misses = 0
+
+    init(levels: Int = 3) { inner = levels > 1 ? NameMemory(levels: levels - 1) : nil }
+
+    /// The names with their quotes, one after the other, and where each ends.
+    fileprivate var spelling: [UInt8] = []
+    fileprivate var ends: [Int] = []
+
+    fileprivate func learn(_ dict: VQLDict) {
+      guard dict.count > 0, dict.count <= 64 else { return }
+      spelling = []
+      ends = []
+      for name in dict.keys {
+        spelling += [UInt8(ascii: "\"")] + Array(name.utf8) + [UInt8(ascii: "\"")]
+        ends.append(spelling.count)
+      }
+      shape = Shape(dict.keys)
+    }
+  }
+
   private let input: UnsafeBufferPointer<UInt8>
   private var place = 0
+  private var memory: NameMemory?
 
-  private init(_ input: UnsafeBufferPointer<UInt8>) { self.input = input }
+  private init(_ input: UnsafeBufferPointer<UInt8>, memory: NameMemory? = nil) {
+    self.input = input
+    self.memory = memory
+  }
 
   /// One value and nothing after it; nil when the text is not JSON.
   static func value(_ text: [UInt8]) -> VQLValue? {
     text.withUnsafeBufferPointer { value($0) }
   }
 
-  static func value(_ text: UnsafeBufferPointer<UInt8>) -> VQLValue? {
-    var reader = JSONReader(text)
+  static func value(_ text: UnsafeBufferPointer<UInt8>, memory: NameMemory? = nil) -> VQLValue? {
+    var reader = JSONReader(text, memory: memory)
     guard let value = reader.value(depth: 0) else { return nil }
     reader.skipBlank()
     return reader.place == text.count ? value : nil
@@ -30,7 +60,11 @@ struct JSONReader {
   }
 
   private mutating func skipBlank() {
-    while place < input.count, input[place] <= 0x20, [0x20, 9, 10, 13].contains(input[place]) { place += 1 }
+    while place < input.count {
+      let byte = input[place]
+      guard byte == 0x20 || byte == 10 || byte == 13 || byte == 9 else { return }
+      place += 1
+    }
   }
 
   private mutating func value(depth: Int) -> VQLValue? {
@@ -55,7 +89,61 @@ struct JSONReader {
     return value
   }
 
+  /// An object whose plain names are those of the last one; nil, with the place unchanged, when it is another.
+  private mutating func rememberedObject(
+    _ shape: Shape, _ spelling: UnsafeBufferPointer<UInt8>, _ ends: UnsafeBufferPointer<Int>, depth: Int
+  ) -> VQLValue? {
+    let start = place
+    var values: [VQLValue] = []
+    values.reserveCapacity(ends.count)
+    place += 1
+    var from = 0
+    for end in ends {
+      skipBlank()
+      let count = end - from
+      guard place + count < input.count else { break }
+      var offset = 0
+      while offset < count, input[place + offset] == spelling[from + offset] { offset += 1 }
+      guard offset == count else { break }
+      from = end
+      place += count
+      skipBlank()
+      guard place < input.count, input[place] == UInt8(ascii: ":") else { break }
+      place += 1
+      guard let member = value(depth: depth + 1) else { break }
+      values.append(member)
+      skipBlank()
+      guard place < input.count else { break }
+      place += 1
+      if input[place - 1] == UInt8(ascii: "}"), values.count == ends.count {
+        return .dict(VQLDict(shape: shape, values: values))
+      }
+      guard input[place - 1] == UInt8(ascii: ",") else { break }
+    }
+    place = start
+    return nil
+  }
+
   private mutating func object(depth: Int) -> VQLValue? {
+    guard let memory else { return plainObject(depth: depth) }
+    self.memory = memory.inner
+    defer { self.memory = memory }
+    if let shape = memory.shape {
+      let known = memory.spelling.withUnsafeBufferPointer { spelling in
+        memory.ends.withUnsafeBufferPointer { rememberedObject(shape, spelling, $0, depth: depth) }
+      }
+      if let known {
+        memory.misses = 0
+        return known
+      }
+    }
+    let made = plainObject(depth: depth)
+    memory.misses += 1
+    if memory.misses < 20 || memory.misses % 100 == 0, case .dict(let dict)? = made { memory.learn(dict) }
+    return made
+  }
+
+  private mutating func plainObject(depth: Int) -> VQLValue? {
     place += 1
     let dict = VQLDict()
     skipBlank()
@@ -101,7 +189,9 @@ struct JSONReader {
   private mutating func string() -> [UInt8]? {
     place += 1
     let start = place
-    while place < input.count, input[place] != UInt8(ascii: "\""), input[place] != UInt8(ascii: "\\"), input[place] >= 0x20 {
+    while place < input.count, input[place] != UInt8(ascii: "\""), input[place] != UInt8(ascii: "\\"),
+      input[place] >= 0x20
+    {
       place += 1
     }
     guard place < input.count else { return nil }
@@ -183,11 +273,34 @@ struct JSONReader {
       for at in (negative ? start + 1 : start)..<place { value = value * 10 + Int64(input[at] - 48) }
       return .int(negative ? -value : value)
     }
+    if isFloat, let value = shortFloat(start) { return .double(value) }
     let text = String(decoding: UnsafeBufferPointer(rebasing: input[start..<place]), as: UTF8.self)
     if !isFloat {
       if let value = Int64(text) { return .int(value) }
       if let value = UInt64(text) { return .integer(VQLInteger(bits: Int64(bitPattern: value), kind: .uint64)) }
     }
     return Double(text).flatMap { $0.isFinite ? .double($0) : nil }
+  }
+
+  /// Few digits and no exponent: the quotient of two exact floats is correctly rounded.
+  private func shortFloat(_ start: Int) -> Double? {
+    guard place - start <= 16 else { return nil }
+    var digits: Int64 = 0
+    var divisor = 1.0
+    var afterPoint = false
+    let negative = input[start] == UInt8(ascii: "-")
+    for at in (negative ? start + 1 : start)..<place {
+      let byte = input[at]
+      if byte == UInt8(ascii: "."), !afterPoint {
+        afterPoint = true
+        continue
+      }
+      guard (48...57).contains(byte) else { return nil }
+      digits = digits * 10 + Int64(byte - 48)
+      if afterPoint { divisor *= 10 }
+    }
+    guard afterPoint, divisor > 1 else { return nil }
+    let value = Double(digits) / divisor
+    return negative ? -value : value
   }
 }

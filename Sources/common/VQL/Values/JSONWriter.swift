@@ -113,7 +113,7 @@ enum JSONWriter {
     case .dict(let dict) where dict.count > 0 && depth < maximumDepth:
       out.append(UInt8(ascii: "{"))
       var first = true
-      dict.forEach { name, member in
+      dict.eachMember { name, member in
         if !first { out.append(UInt8(ascii: ",")) }
         first = false
         out.append(contentsOf: indent + [UInt8(ascii: " ")])

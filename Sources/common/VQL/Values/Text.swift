@@ -25,7 +25,10 @@ extension VQLValue {
       }
       out.append(UInt8(ascii: "]"))
     case .dict(let dict): JSONWriter.object(dict, zone: nil, depth: 0, to: &out)
-    case .time(let time): out.append(contentsOf: (rfcTimes ? GoLayout.format(time.civil(in: nil), "2006-01-02T15:04:05Z07:00") : time.plainText).utf8)
+    case .time(let time):
+      out.append(
+        contentsOf: (rfcTimes ? GoLayout.format(time.civil(in: nil), "2006-01-02T15:04:05Z07:00") : time.plainText).utf8
+      )
     case .path(let path): out.append(contentsOf: path.text)
     case .query(let query): out.append(contentsOf: query.text.utf8)
     case .lazy(let thunk): thunk.value.appendText(to: &out, rfcTimes: rfcTimes, depth: depth)

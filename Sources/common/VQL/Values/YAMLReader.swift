@@ -35,7 +35,9 @@ struct YAMLReader {
     }
   }
 
-  private func isBlank(_ line: Line) -> Bool { line.text.isEmpty || line.text.first == UInt8(ascii: "#") || line.text.allSatisfy { $0 == 9 } }
+  private func isBlank(_ line: Line) -> Bool {
+    line.text.isEmpty || line.text.first == UInt8(ascii: "#") || line.text.allSatisfy { $0 == 9 }
+  }
 
   private mutating func skipBlank() { while place < lines.count, isBlank(lines[place]) { place += 1 } }
 
@@ -117,7 +119,8 @@ struct YAMLReader {
 
   /// Where the colon after a key stands, when the line begins with a key.
   private static func keyEnd(_ text: [UInt8]) -> Int? {
-    guard let first = text.first, first != UInt8(ascii: "{"), first != UInt8(ascii: "["), first != UInt8(ascii: "|") else {
+    guard let first = text.first, first != UInt8(ascii: "{"), first != UInt8(ascii: "["), first != UInt8(ascii: "|")
+    else {
       return nil
     }
     var at = 0
@@ -237,7 +240,11 @@ struct FlowReader {
       while place < text.count {
         let byte = text[place]
         if [UInt8(ascii: ","), UInt8(ascii: "]"), UInt8(ascii: "}")].contains(byte) { break }
-        if byte == UInt8(ascii: ":"), place + 1 >= text.count || text[place + 1] == 0x20 || text[place + 1] == UInt8(ascii: ",") { break }
+        if byte == UInt8(ascii: ":"),
+          place + 1 >= text.count || text[place + 1] == 0x20 || text[place + 1] == UInt8(ascii: ",")
+        {
+          break
+        }
         place += 1
       }
       return Self.scalar(Bytes.trim(text[start..<place]))
@@ -325,7 +332,8 @@ struct FlowReader {
         UInt8(ascii: "n"): 10, UInt8(ascii: "t"): 9, UInt8(ascii: "r"): 13, UInt8(ascii: "0"): 0, UInt8(ascii: "a"): 7,
         UInt8(ascii: "b"): 8, UInt8(ascii: "e"): 27, UInt8(ascii: "f"): 12, UInt8(ascii: "v"): 11,
       ]
-      let digits = letter == UInt8(ascii: "x") ? 2 : letter == UInt8(ascii: "u") ? 4 : letter == UInt8(ascii: "U") ? 8 : 0
+      let digits =
+        letter == UInt8(ascii: "x") ? 2 : letter == UInt8(ascii: "u") ? 4 : letter == UInt8(ascii: "U") ? 8 : 0
       if let value = simple[letter] {
         out.append(value)
       } else if digits > 0, place + digits <= text.count {

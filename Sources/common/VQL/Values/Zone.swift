@@ -29,7 +29,8 @@ package final class VQLZone: @unchecked Sendable {
 
   func offset(at seconds: Int64) -> (seconds: Int, name: String) {
     guard let zone else { return (fixed, fixed == 0 ? "UTC" : "") }
-    let date = Date(timeIntervalSince1970: Double(seconds))
+    // The zone tables know nothing beyond some centuries.
+    let date = Date(timeIntervalSince1970: Double(min(max(seconds, -1 << 36), 1 << 36)))
     return (zone.secondsFromGMT(for: date), zone.abbreviation(for: date) ?? "")
   }
 

@@ -1,0 +1,155 @@
+import Foundation
+import PKI
+import PublicIdentity
+import Store
+import Synchronization
+
+/// A deployment of the real executables on loopback.
+final class Deployment: Sendable {
+  let directory: URL
+  let ports: [Int]
+  private let settings: Settings
+  private let processes = Mutex<[String: ServerProcess]>([:])
+
+  /// Makes the files; starts nothing.
+  init(_ settings: Settings, frontends: Int = 1, maxPoll: Int = 300) throws {
+    self.settings = settings
+    directory = settings.scratch.appendingPathComponent("d-\(UUID().uuidString.prefix(4).lowercased())")
+    ports = try (0..<frontends).map { _ in try Loopback.freePort() }
+    var arguments = [
+      "config", "generate", "--directory", directory.path, "--hostname", "127.0.0.1", "--bind-address", "127.0.0.1",
+      "--workers", "1", "--max-poll", "\(maxPoll)",
+    ]
+    for port in ports { arguments += ["--frontend-port", "\(port)"] }
+    _ = try Command.check(settings.bin.appendingPathComponent("microraptor").path, arguments, in: settings.scratch)
+    // The guard against connection floods would be what is measured.
+    let file = path("frontend.config.yaml")
+    let text = try String(contentsOfFile: file, encoding: .utf8)
+    try text.replacingOccurrences(of: "connections_per_second: 100", with: "connections_per_second: 1000")
+      .write(toFile: file, atomically: false, encoding: .utf8)
+  }
+
+  func path(_ name: String) -> String { directory.appendingPathComponent(name).path }
+
+  var workerEndpoint: String { "ipc://" + path("run/worker-1.sock") }
+
+  func startWorker() throws {
+    try start(
+      "worker", "crypto-worker",
+      ["--config", path("crypto-worker.config.yaml"), "--bind", workerEndpoint, "--monitoring-port", "0"])
+    try process("worker").wait(for: ": ready")
+  }
+
+  func startAll() throws {
+    try startWorker()
+    for (index, port) in ports.enumerated() {
+      let name = "frontend-\(index + 1)"
+      try start(
+        name, "frontend",
+        [
+          "--config", path("frontend.config.yaml"), "--bind-port", "\(port)", "--name", name, "--monitoring-port", "0",
+        ])
+      try process(name).wait(for: ": ready")
+      try process(name).wait(for: "crypto-worker is up")
+    }
+  }
+
+  func start(_ name: String, _ executable: String, _ arguments: [String]) throws {
+    let process = try ServerProcess(settings.bin.appendingPathComponent(executable), arguments, name: name)
+    processes.withLock { $0[name] = process }
+  }
+
+  func process(_ name: String) throws -> ServerProcess {
+    guard let process = processes.withLock({ $0[name] }) else { throw Trouble("\(name) was not started") }
+    return process
+  }
+
+  func pid(_ name: String) throws -> Int32 { try process(name).pid }
+
+  /// Seconds of processor time of the frontends and the worker.
+  func serverCPU() throws -> Double {
+    let all = processes.withLock { $0.filter { $0.key.hasPrefix("frontend") || $0.key == "worker" } }
+    return try all.values.reduce(0) { try $0 + ProcessStatus.cpuSeconds($1.pid) }
+  }
+
+  func stop() {
+    let all = processes.withLock { $0 }
+    for (name, process) in all where name.hasPrefix("agent") { process.stop() }
+    for process in all.values { process.kill() }
+    try? FileManager.default.removeItem(at: directory)
+  }
+
+  // MARK: clients
+
+  /// The key that agents wrap their sessions for, from the worker's file.
+  func serverKey() throws -> RSAPublicKey {
+    try RSAPrivateKey(pem: block("RSA PRIVATE KEY", in: "crypto-worker.config.yaml")).publicKey
+  }
+
+  private func block(_ type: String, in file: String) throws -> String {
+    let lines = try String(contentsOfFile: path(file), encoding: .utf8).split(separator: "\n")
+      .map { $0.trimmingCharacters(in: .whitespaces) }
+    guard let start = lines.firstIndex(of: "-----BEGIN \(type)-----"),
+      let end = lines.firstIndex(of: "-----END \(type)-----"), start < end
+    else { throw Trouble("\(file) holds no \(type)") }
+    return lines[start...end].joined(separator: "\n") + "\n"
+  }
+
+  func nonce() throws -> String {
+    let text = try String(contentsOfFile: path("client.config.yaml"), encoding: .utf8)
+    guard let line = text.split(separator: "\n").first(where: { $0.contains("  nonce:") }),
+      let value = line.split(separator: ":", maxSplits: 1).last
+    else { throw Trouble("the client file holds no nonce") }
+    return value.trimmingCharacters(in: CharacterSet(charactersIn: " \"'"))
+  }
+
+  /// Clients with sessions; each costs an RSA operation of this process.
+  func clients(_ keys: [RSAPrivateKey]) throws -> [LoadClient] {
+    let (nonce, server) = (try nonce(), try serverKey())
+    let made = Mutex<[(Int, LoadClient)]>([])
+    DispatchQueue.concurrentPerform(iterations: keys.count) { index in
+      guard let client = try? LoadClient(key: keys[index], nonce: nonce, server: server) else { return }
+      made.withLock { $0.append((index, client)) }
+    }
+    let clients = made.withLock { $0.sorted { $0.0 < $1.0 }.map(\.1) }
+    guard clients.count == keys.count else { throw Trouble("sessions could not be made") }
+    return clients
+  }
+
+  func openStore() async throws -> SQLiteStore { try await SQLiteStore.open(location: path("datastore")) }
+
+  /// Puts the clients' keys into the store, as enrollments do.
+  func enroll(_ clients: [LoadClient]) async throws {
+    let store = try await openStore()
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for client in clients {
+        group.addTask {
+          try await store.enroll(
+            client.name, publicKeyPEM: client.key.publicKey.pkcs1PEM, at: .now(), address: "127.0.0.1:1")
+        }
+      }
+      try await group.waitForAll()
+    }
+    await store.close()
+  }
+}
+
+enum Loopback {
+  /// A port that was free a moment ago.
+  static func freePort() throws -> Int {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = inet_addr("127.0.0.1")
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let port = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer -> UInt16? in
+        guard bind(descriptor, pointer, length) == 0, getsockname(descriptor, pointer, &length) == 0 else { return nil }
+        return pointer.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { UInt16(bigEndian: $0.pointee.sin_port) }
+      }
+    }
+    guard let port else { throw Trouble("no free port") }
+    return Int(port)
+  }
+}

@@ -1,0 +1,132 @@
+import Foundation
+import Synchronization
+
+/// A started executable whose output is read line by line.
+final class ServerProcess: Sendable {
+  private struct State {
+    var lines: [String] = []
+    var rest = ""
+    var ended = false
+  }
+
+  let name: String
+  private let process: Process
+  private let state = Mutex(State())
+  private let condition = NSCondition()
+
+  init(_ executable: URL, _ arguments: [String], name: String) throws {
+    self.name = name
+    guard FileManager.default.isExecutableFile(atPath: executable.path) else {
+      throw Trouble("\(executable.lastPathComponent) is not built: swift build -c release, or --bin FOLDER")
+    }
+    process = Process()
+    process.executableURL = executable
+    process.arguments = arguments
+    process.standardInput = FileHandle.nullDevice
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    process.standardError = pipe
+    pipe.fileHandleForReading.readabilityHandler = { [weak self] handle in
+      let data = handle.availableData
+      if data.isEmpty { handle.readabilityHandler = nil }
+      self?.take(data)
+    }
+    try process.run()
+  }
+
+  private func take(_ data: Data) {
+    condition.lock()
+    state.withLock { state in
+      if data.isEmpty { state.ended = true }
+      let parts = (state.rest + String(decoding: data, as: UTF8.self)).split(
+        separator: "\n", omittingEmptySubsequences: false)
+      state.lines += parts.dropLast().map(String.init)
+      if state.lines.count > 2000 { state.lines.removeFirst(1000) }
+      state.rest = parts.last.map(String.init) ?? ""
+    }
+    condition.broadcast()
+    condition.unlock()
+  }
+
+  var pid: Int32 { process.processIdentifier }
+  var isRunning: Bool { process.isRunning }
+  var lines: [String] { state.withLock { $0.lines } }
+
+  /// Waits until a line holds the text.
+  @discardableResult
+  func wait(for text: String, seconds: Double = 30) throws -> String {
+    let end = Date(timeIntervalSinceNow: seconds)
+    condition.lock()
+    defer { condition.unlock() }
+    while true {
+      let (found, ended) = state.withLock { state in (state.lines.first { $0.contains(text) }, state.ended) }
+      if let found { return found }
+      if ended || !condition.wait(until: end) {
+        throw Trouble("\(name) did not say «\(text)»: " + lines.suffix(3).joined(separator: " / "))
+      }
+    }
+  }
+
+  /// SIGTERM, and SIGKILL when that does not help.
+  func stop(seconds: Double = 5) {
+    guard process.isRunning else { return }
+    process.terminate()
+    let end = Clock.now() + UInt64(seconds * 1e9)
+    while process.isRunning, Clock.now() < end { usleep(10_000) }
+    kill()
+  }
+
+  func kill() {
+    guard process.isRunning else { return }
+    Foundation.kill(pid, SIGKILL)
+    process.waitUntilExit()
+  }
+}
+
+/// Commands that run to their end.
+enum Command {
+  struct Result {
+    var status: Int32
+    var output: String
+    var errors: String
+  }
+
+  /// - Parameter path: absolute, or a name that is looked for in PATH.
+  static func run(_ path: String, _ arguments: [String], in scratch: URL) throws -> Result {
+    let process = Process()
+    let isPath = path.hasPrefix("/")
+    process.executableURL = URL(fileURLWithPath: isPath ? path : "/usr/bin/env")
+    process.arguments = isPath ? arguments : [path] + arguments
+    process.standardInput = FileHandle.nullDevice
+    let files = ["out", "err"].map { scratch.appendingPathComponent("\($0)-\(UUID().uuidString.prefix(8))") }
+    defer { for file in files { try? FileManager.default.removeItem(at: file) } }
+    for file in files { _ = FileManager.default.createFile(atPath: file.path, contents: nil) }
+    process.standardOutput = try FileHandle(forWritingTo: files[0])
+    process.standardError = try FileHandle(forWritingTo: files[1])
+    try process.run()
+    process.waitUntilExit()
+    return Result(
+      status: process.terminationStatus, output: try String(contentsOf: files[0], encoding: .utf8),
+      errors: try String(contentsOf: files[1], encoding: .utf8))
+  }
+
+  /// Runs a command that has to succeed.
+  static func check(_ path: String, _ arguments: [String], in scratch: URL) throws -> String {
+    let result = try run(path, arguments, in: scratch)
+    guard result.status == 0 else {
+      throw Trouble("\(path) \(arguments.first ?? ""): \(result.errors.split(separator: "\n").last ?? "failed")")
+    }
+    return result.output
+  }
+
+  /// Private RSA-2048 operations per second of processor time, as OpenSSL itself measures them.
+  static func openSSLPrivateOperations(_ settings: Settings) throws -> Double {
+    let seconds = settings.quick ? 1 : 2
+    let output = try check("openssl", ["speed", "-mr", "-seconds", "\(seconds)", "rsa2048"], in: settings.scratch)
+    let line = output.split(separator: "\n").first { $0.hasPrefix("+F2:") }
+    guard let fields = line?.split(separator: ":"), fields.count > 3, let each = Double(fields[3]), each > 0 else {
+      throw Trouble("openssl speed printed nothing to read")
+    }
+    return 1 / each
+  }
+}
