@@ -104,7 +104,7 @@ package final class WorkerLink: Sendable {
         inbox.commands = []
         return taken
       }
-      for command in commands {
+      for (index, command) in commands.enumerated() {
         switch command {
         case .submit(let request, let deadline, let completion): loop.submit(request, deadline, completion)
         case .broadcast(let request): loop.broadcast(request)
@@ -113,7 +113,8 @@ package final class WorkerLink: Sendable {
             inbox.stopped = true
             return inbox.commands
           }
-          for case .submit(_, _, let completion) in rest { completion(.unavailable) }
+          // What stands behind the stop, in this batch or since, is answered too: nobody may wait for ever.
+          for case .submit(_, _, let completion) in commands[(index + 1)...] + rest { completion(.unavailable) }
           loop.failAll()
           return
         }
