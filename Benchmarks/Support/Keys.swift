@@ -46,7 +46,7 @@ enum ClientKeys {
     private var owned: [OpaquePointer] = []
 
     func new(_ value: UInt = 0) throws -> OpaquePointer {
-      guard let number = BN_new(), BN_set_word(number, BN_ULONG(value)) == 1 else { throw Trouble("out of memory") }
+      guard let number = BN_new(), BN_set_word(number, value) == 1 else { throw Trouble("out of memory") }
       owned.append(number)
       return number
     }

@@ -37,6 +37,12 @@ struct FlowWatcher {
     showsClient = flows.count > 1
   }
 
+  /// The host name, unless another client of the query has the same.
+  private func name(of record: ClientRecord) -> String {
+    let same = flows.filter { $0.record.shortName == record.shortName }.count
+    return same > 1 ? record.client.description : record.shortName
+  }
+
   var unfinished: [Watched] { flows.filter { !$0.state.hasEnded } }
   var failed: [Watched] { flows.filter { $0.state.hasEnded && $0.state != .finished } }
   var rows: Int { flows.reduce(0) { $0 + $1.rows } }
@@ -109,7 +115,7 @@ struct FlowWatcher {
         next = last.index + 1
         Terminal.endProgress()
         printer.print(
-          page.map(\.json), source: showsClient ? ("Client", watched.record.shortName) : nil)
+          page.map(\.json), source: showsClient ? ("Client", name(of: watched.record)) : nil)
         flows[index].rows += page.count
       }
       flows[index].next[source.name] = next

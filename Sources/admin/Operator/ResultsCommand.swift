@@ -97,7 +97,7 @@ enum LogText {
       guard let row = JSONRow(String(decoding: bytes, as: UTF8.self)), member("level", row) == "ERROR" else {
         return nil
       }
-      return Terminal.printable(member("message", row))
+      return Terminal.printable(message(row))
     }
   }
 
@@ -105,7 +105,13 @@ enum LogText {
     guard let row = JSONRow(text) else { return Terminal.printable(text) }
     let seconds = Int64(member("client_time", row)) ?? 0
     let time = TimeText.utc(Timestamp(seconds: seconds))
-    return "\(time) \(Terminal.printable(member("level", row))) \(Terminal.printable(member("message", row)))"
+    return "\(time) \(Terminal.printable(member("level", row))) \(Terminal.printable(message(row)))"
+  }
+
+  /// Messages of the engine end in a line feed inside their text, which a line of its own does not need.
+  private static func message(_ row: JSONRow) -> String {
+    let text = member("message", row)
+    return text.hasSuffix("\n") ? String(text.dropLast()) : text
   }
 
   private static func member(_ key: String, _ row: JSONRow) -> String {

@@ -59,14 +59,11 @@ package final class WorkerServer: Sendable {
     let failure = Mutex<(any Error)?>(nil)
     let thread = Thread { [self] in
       do {
-        // The socket file is made by bind: the mask keeps it from being open to others even for a moment.
-        let mask = umask(0o177)
-        defer { umask(mask) }
         let socket = try ZMQSocket(context, type: ZMQ_ROUTER)
         try socket.setLinkOptions()
         try socket.set(ZMQ_ROUTER_MANDATORY, 1)
         let monitor = try ZMQMonitor(context, of: socket, name: "server")
-        try socket.bind(endpoint)
+        try Self.bind(socket, endpoint)
         bound.withLock { $0 = (try? socket.lastEndpoint()) ?? endpoint }
         loopThread.withLock { $0 = pthread_self() }
         started.signal()
@@ -82,6 +79,14 @@ package final class WorkerServer: Sendable {
     thread.start()
     started.wait()
     if let error = failure.withLock({ $0 }) { throw error }
+  }
+
+  /// The socket file is made by bind: the mask, which is the process's, keeps it from being open to others even for a
+  /// moment, and no longer than that.
+  private static func bind(_ socket: ZMQSocket, _ endpoint: String) throws {
+    let mask = umask(0o177)
+    defer { umask(mask) }
+    try socket.bind(endpoint)
   }
 
   /// The endpoint in use, with the port that was chosen.
