@@ -72,7 +72,7 @@ final class EventTableTests: XCTestCase {
   func testAStandingQueryIsStoppedForTheNextTable() {
     let table = table()
     table.update(message(1, ["rows 1", "block"]))
-    while !engine.started.withLock({ $0.contains("block") }) { sched_yield() }
+    engine.waitForStart(of: "block")
     table.update(message(2, ["rows 4"]))
     outbox.wait { $0.rows("F.Monitoring").contains { $0.totalRows == 4 } }
     table.stop()

@@ -236,7 +236,7 @@ final class ExecutorTests: XCTestCase {
   func testCancelEndsAFlow() {
     let executor = executor()
     executor.handle(Make.flow("F.1", [Make.collector(["rows 1", "block"])]))
-    while !engine.started.withLock({ $0.contains("block") }) { sched_yield() }
+    engine.waitForStart(of: "block")
     executor.handle(Make.cancel("F.1"))
     executor.handle(Make.cancel("F.1"))
     executor.handle(Make.cancel("F.unknown"))
@@ -253,7 +253,7 @@ final class ExecutorTests: XCTestCase {
     executor.handle(Make.flow("F.done", [Make.collector(["rows 2"])]))
     outbox.waitForCompletion(of: "F.done")
     executor.handle(Make.flow("F.run", [Make.collector(["block"])]))
-    while !engine.started.withLock({ $0.contains("block") }) { sched_yield() }
+    engine.waitForStart(of: "block")
     outbox.wait { _ in !executor.running.contains("F.done") }
     executor.handle(Make.statusRequest(["F.done", "F.run", "F.none"]))
     let answers = outbox.urgent
@@ -323,7 +323,7 @@ final class ExecutorTests: XCTestCase {
     unknown.sessionID = "F.x"
     unknown.authState = .authenticated
     executor.handle(unknown)
-    wait(for: [asked], timeout: 30)
+    wait(for: [asked], timeout: patience)
     XCTAssertTrue(outbox.logText("F.Monitoring").contains("Unsupported payload for message"))
     XCTAssertTrue(outbox.logText("F.x").contains("Unsupported payload for message"))
   }
@@ -331,7 +331,7 @@ final class ExecutorTests: XCTestCase {
   func testConcurrencySlotsAndUrgentFlows() {
     let executor = executor(change: { $0.concurrency = 1 })
     executor.handle(Make.flow("F.1", [Make.collector(["block"])]))
-    while !engine.started.withLock({ $0.contains("block") }) { sched_yield() }
+    engine.waitForStart(of: "block")
     executor.handle(Make.flow("F.2", [Make.collector(["rows 1"])]))
     var urgent = Make.flow("F.3", [Make.collector(["rows 1"])])
     urgent.urgent = true

@@ -31,7 +31,7 @@ final class FlowTimeTests: XCTestCase {
 
   private func begin(_ flow: Flow) {
     flow.startCollectors()
-    while !engine.started.withLock({ $0.contains("block") }) { sched_yield() }
+    engine.waitForStart(of: "block")
   }
 
   private func end(_ flow: Flow) {

@@ -322,7 +322,7 @@ final class OutboundQueueTests: XCTestCase {
     let lease = try XCTUnwrap(try queue.leaseBulk(recordLimit: 1))
     XCTAssertFalse(isDone.withLock { $0 })
     try queue.commit(lease)
-    wait(for: [done], timeout: 30)
+    wait(for: [done], timeout: patience)
     XCTAssertEqual(try ids(try queue.leaseBulk(recordLimit: nil)), ["b"])
   }
 
@@ -333,7 +333,7 @@ final class OutboundQueueTests: XCTestCase {
       try? queue.append(Make.message("a", text: String(repeating: "x", count: 600)), isAbandoned: { true })
       done.fulfill()
     }
-    wait(for: [done], timeout: 30)
+    wait(for: [done], timeout: patience)
   }
 
   func testWhatIsSetAsideIsKeptForPeople() throws {

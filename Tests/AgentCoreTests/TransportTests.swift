@@ -155,7 +155,7 @@ final class TransportTests: XCTestCase {
 
   func testASilentServerTimesOut() async throws {
     let server = try await server { _ in .silence }
-    let result = await refusal(try transport { $0.connectionTimeout = .milliseconds(50) }, server)
+    let result = await refusal(try transport { $0.connectionTimeout = .seconds(1) }, server)
     XCTAssertTrue(result.contains("no answer in time"), result)
   }
 
@@ -168,7 +168,7 @@ final class TransportTests: XCTestCase {
     let transport = try transport()
     let url = try BaseURL(server.url)
     let task = Task { try await transport.perform(TransportRequest(url: url, handler: "control", body: [1])) }
-    await fulfillment(of: [asked], timeout: 30)
+    await fulfillment(of: [asked], timeout: patience)
     task.cancel()
     let result = await task.result
     XCTAssertThrowsError(try result.get())

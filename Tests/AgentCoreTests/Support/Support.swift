@@ -6,6 +6,9 @@ import XCTest
 
 @testable import AgentCore
 
+/// How many seconds a test waits for what must happen. Generous, because only a failing test ever waits so long.
+let patience: TimeInterval = 180
+
 /// A directory that goes with the test.
 final class TemporaryDirectory {
   let path: String
@@ -71,9 +74,9 @@ final class RecordingOutbox: Outbox {
 
   func dropRows(ofFlow id: String) { state.withLock { $0.dropped.append(id) } }
 
-  /// Blocks until the condition holds, at most 30 s.
+  /// Blocks until the condition holds, at most `patience`.
   func wait(_ condition: (RecordingOutbox) -> Bool, file: StaticString = #filePath, line: UInt = #line) {
-    let deadline = Date(timeIntervalSinceNow: 30)
+    let deadline = Date(timeIntervalSinceNow: patience)
     while !condition(self) {
       guard Date() < deadline else { return XCTFail("it did not happen", file: file, line: line) }
       changed.wait(atMost: 1)
@@ -102,6 +105,22 @@ final class RecordingOutbox: Outbox {
 /// `noise N` (a row of N characters), `env KEY`, `upload N`.
 final class FakeEngine: CollectorEngine {
   let started = Mutex<[String]>([])
+  /// Fulfilled when the first statement runs.
+  let firstStart: XCTestExpectation = {
+    let expectation = XCTestExpectation(description: "a statement runs")
+    expectation.assertForOverFulfill = false
+    return expectation
+  }()
+  private let changed = ThreadSignal()
+
+  /// Blocks until this statement runs, at most `patience`.
+  func waitForStart(of text: String, file: StaticString = #filePath, line: UInt = #line) {
+    let deadline = Date(timeIntervalSinceNow: patience)
+    while !started.withLock({ $0.contains(text) }) {
+      guard Date() < deadline else { return XCTFail("\(text) did not start", file: file, line: line) }
+      changed.wait(atMost: 1)
+    }
+  }
 
   func makeSession(_ request: EngineRequest) throws -> any EngineSession {
     if let artifact = request.artifacts.first(where: { $0.name == "Broken" }) {
@@ -123,6 +142,8 @@ final class FakeEngine: CollectorEngine {
 
     func run(_ text: String, sink: (EngineRow) throws -> Bool) throws {
       engine.started.withLock { $0.append(text) }
+      engine.firstStart.fulfill()
+      engine.changed.signal()
       let words = text.split(separator: " ", maxSplits: 1).map(String.init)
       let argument = words.count > 1 ? words[1] : ""
       switch words.first {
