@@ -57,6 +57,7 @@ let package = Package(
   targets: [
     system("CZeroMQ", "libzmq3-dev"),
     system("CLibCrypto", "libssl-dev"),
+    system("CLibPQ", "libpq-dev"),
     system("CZlib", "zlib1g-dev"),
 
     library("Wire", [protobuf, "CZlib"]),
@@ -66,7 +67,7 @@ let package = Package(
     library("Observability", [logging, nio, nioPosix, nioHTTP]),
     library("Configuration", [.product(name: "Yams", package: "Yams")]),
     library("WorkerLink", ["CZeroMQ", "Wire"]),
-    library("Store", ["Wire", "PublicIdentity", .product(name: "GRDB", package: "GRDB.swift")]),
+    library("Store", ["Wire", "PublicIdentity", "CLibPQ", .product(name: "GRDB", package: "GRDB.swift")]),
     library("VQL", ["CZlib", "CLibCrypto"]),
     library(
       "AgentCore",
@@ -92,10 +93,18 @@ let package = Package(
     .executableTarget(
       name: "microraptor",
       dependencies: [
-        "Wire", "PublicIdentity", "Envelope", "PKI", "Store", "Configuration", "Observability", "VQL", arguments,
-        logging, protobuf,
+        "Wire", "PublicIdentity", "Envelope", "PKI", "WorkerLink", "Store", "Configuration", "Observability", "VQL",
+        arguments, logging, protobuf,
       ],
       path: "Sources/admin", swiftSettings: strict),
+
+    .executableTarget(
+      name: "benchmarks",
+      dependencies: [
+        "Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Store", "VQL", "CLibCrypto", protobuf, arguments,
+        nio, nioPosix, nioHTTP, nioTLS, .product(name: "GRDBSQLite", package: "GRDB.swift"),
+      ],
+      path: "Benchmarks", swiftSettings: strict),
 
     tests("WireTests", ["Wire"]),
     tests("EnvelopeTests", ["Wire", "PublicIdentity", "PKI", "Envelope"]),
@@ -108,9 +117,13 @@ let package = Package(
     tests("AgentCoreTests", [
       "Wire", "PublicIdentity", "PKI", "Envelope", "VQL", "Configuration", "AgentCore", nio, nioPosix, nioHTTP, nioTLS,
     ]),
-    tests("CryptoWorkerTests", ["Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Observability", "crypto-worker"]),
+    tests("CryptoWorkerTests", [
+      "Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Observability", "crypto-worker", logging,
+    ]),
     tests("FrontendTests", ["frontend"]),
-    tests("AdminTests", ["Wire", "PublicIdentity", "Store", "Observability", "microraptor"]),
+    tests("AdminTests", [
+      "Wire", "PublicIdentity", "PKI", "WorkerLink", "Store", "Configuration", "Observability", "microraptor",
+    ]),
     tests("PackageGraphTests", []),
     // The executables are started as processes, so they have to be built before.
     tests("IntegrationTests", [

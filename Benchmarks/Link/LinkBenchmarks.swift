@@ -105,8 +105,9 @@ enum LinkBenchmarks {
       let requests = try bench.clients.map {
         WorkerRequest.open(body: try $0.seal(list: list), acknowledge: acknowledge)
       }
-      let total = settings.count(120_000)
-      _ = try Pump(bench.link, requests, total: total / 4).run(window: 256)
+      // The warm-up says how many messages a round takes.
+      let warmUp = try Pump(bench.link, requests, total: 10_000).run(window: 256)
+      let total = max(10_000, min(300_000, Int(10_000 / warmUp * settings.seconds(1.2))))
       var rates: [Double] = []
       var costs: [Double] = []
       for _ in 0..<settings.rounds {

@@ -12,7 +12,10 @@ final class RawSQLite {
     guard sqlite3_open(path, &handle) == SQLITE_OK else { throw Trouble("SQLite cannot open \(path)") }
     for statement in [
       "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 4000",
-      "CREATE TABLE chunks (id INTEGER PRIMARY KEY, result_set INTEGER, first_row INTEGER, row_count INTEGER, jsonl BLOB)",
+      """
+      CREATE TABLE chunks (
+        id INTEGER PRIMARY KEY, result_set INTEGER, first_row INTEGER, row_count INTEGER, jsonl BLOB)
+      """,
     ] { try run(statement) }
     let text = "INSERT INTO chunks (result_set, first_row, row_count, jsonl) VALUES (?, ?, ?, ?)"
     guard sqlite3_prepare_v2(handle, text, -1, &insert, nil) == SQLITE_OK else { throw Trouble("SQLite: prepare") }

@@ -47,7 +47,8 @@ enum StoreBenchmarks {
       Figure(
         "rows of 500 B stored durably, 64 senders, one row a body", Statistics.median(single), "/s", limit: limit,
         goal: .ratioAtLeast(0.5)),
-      Figure("rows of 500 B stored durably, 64 senders, ten rows a body", Statistics.median(many), "/s", limit: limit),
+      // Without a limit: raw SQLite at 64 rows a commit is another amount of work.
+      Figure("rows of 500 B stored durably, 64 senders, ten rows a body", Statistics.median(many), "/s"),
     ]
   }
 

@@ -31,7 +31,7 @@ final class ServerProcess: Sendable {
       if data.isEmpty { handle.readabilityHandler = nil }
       self?.take(data)
     }
-    try process.run()
+    try process.start()
   }
 
   private func take(_ data: Data) {
@@ -83,6 +83,19 @@ final class ServerProcess: Sendable {
   }
 }
 
+extension Process {
+  /// Starts the process with no signal blocked: threads of the concurrency pool block all, and children inherit that;
+  /// a blocked SIGALRM would let `openssl speed` run for ever.
+  func start() throws {
+    var none = sigset_t()
+    var former = sigset_t()
+    sigemptyset(&none)
+    pthread_sigmask(SIG_SETMASK, &none, &former)
+    defer { pthread_sigmask(SIG_SETMASK, &former, nil) }
+    try run()
+  }
+}
+
 /// Commands that run to their end.
 enum Command {
   struct Result {
@@ -92,7 +105,7 @@ enum Command {
   }
 
   /// - Parameter path: absolute, or a name that is looked for in PATH.
-  static func run(_ path: String, _ arguments: [String], in scratch: URL) throws -> Result {
+  static func run(_ path: String, _ arguments: [String], in scratch: URL, seconds: Double = 60) throws -> Result {
     let process = Process()
     let isPath = path.hasPrefix("/")
     process.executableURL = URL(fileURLWithPath: isPath ? path : "/usr/bin/env")
@@ -103,7 +116,13 @@ enum Command {
     for file in files { _ = FileManager.default.createFile(atPath: file.path, contents: nil) }
     process.standardOutput = try FileHandle(forWritingTo: files[0])
     process.standardError = try FileHandle(forWritingTo: files[1])
-    try process.run()
+    try process.start()
+    let end = Clock.now() + UInt64(seconds * 1e9)
+    while process.isRunning, Clock.now() < end { usleep(2000) }
+    guard !process.isRunning else {
+      Foundation.kill(process.processIdentifier, SIGKILL)
+      throw Trouble("\(path) did not end within \(Int(seconds)) s")
+    }
     process.waitUntilExit()
     return Result(
       status: process.terminationStatus, output: try String(contentsOf: files[0], encoding: .utf8),
@@ -127,6 +146,7 @@ enum Command {
     guard let fields = line?.split(separator: ":"), fields.count > 3, let each = Double(fields[3]), each > 0 else {
       throw Trouble("openssl speed printed nothing to read")
     }
-    return 1 / each
+    // Older versions print seconds for each operation, newer ones operations a second.
+    return each < 1 ? 1 / each : each
   }
 }

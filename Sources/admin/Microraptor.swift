@@ -18,7 +18,8 @@ struct Microraptor: AsyncParsableCommand {
     subcommands: [
       ClientsCommand.self, QueryCommand.self, FlowsCommand.self, ResultsCommand.self, LogsCommand.self,
       UploadsCommand.self, MonitorCommand.self, CancelCommand.self, LabelCommand.self, DeleteCommand.self,
-      AuditCommand.self, ConfigCommand.self, DecodeCommand.self, VQLCommand.self,
+      AuditCommand.self, ConfigCommand.self, DecodeCommand.self, PKICommand.self,
+      VQLCommand.self,
     ])
 
   /// `--config FILE` may stand before the command as well as after it.

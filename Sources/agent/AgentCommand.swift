@@ -7,17 +7,18 @@ import Observability
 
 extension LogFormat: ExpressibleByArgument {}
 
-/// The agent's command line. Runs in the foreground; a service manager keeps it running.
+/// The agent's command line. Without a subcommand it runs in the foreground; a service manager keeps it running.
 @main
 struct AgentCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "agent",
     abstract: "Runs on an endpoint: takes requests from the server, runs them, delivers the results.",
-    discussion: """
-      Exit codes: 0 stopped or, with --once, done; 1 failed; 64 wrong usage; 78 wrong configuration;
-      255 the server asked for a restart (start it again).
-      """)
+    subcommands: [RunCommand.self, DoctorCommand.self],
+    defaultSubcommand: RunCommand.self)
+}
 
+/// Where the agent's files are.
+struct FileOptions: ParsableArguments {
   @Option(name: .long, help: "The client file (client.config.yaml).")
   var config: String
 
@@ -27,6 +28,27 @@ struct AgentCommand: AsyncParsableCommand {
   @Option(name: .long, help: "The file for unsent results, instead of Client.local_buffer.filename_linux.")
   var buffer: String?
 
+  /// sysexits.h: something is wrong with the configuration.
+  static let configurationExit = ExitCode(78)
+
+  /// - Throws: `ConfigurationError` or `AgentError`.
+  func settings() throws -> AgentSettings {
+    try AgentSettings(config: ClientConfig.load(path: config), writeback: writeback, buffer: buffer)
+  }
+}
+
+/// `agent [run]`.
+struct RunCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "run",
+    abstract: "Runs the agent in the foreground (what happens without a subcommand).",
+    discussion: """
+      Exit codes: 0 stopped or, with --once, done; 1 failed; 64 wrong usage; 78 wrong configuration;
+      255 the server asked for a restart (start it again).
+      """)
+
+  @OptionGroup var files: FileOptions
+
   @Flag(name: .long, help: "Check in, run what is waiting, deliver it, and leave.")
   var once = false
 
@@ -35,9 +57,6 @@ struct AgentCommand: AsyncParsableCommand {
 
   @Option(name: .long, help: "text or json.")
   var logFormat: LogFormat = .text
-
-  /// sysexits.h: something is wrong with the configuration.
-  private static let configurationExit = ExitCode(78)
 
   func run() async throws {
     Logs.bootstrap(format: logFormat, level: Logs.level(verbosity: verbose))
@@ -64,8 +83,7 @@ struct AgentCommand: AsyncParsableCommand {
 
   private func prepare(_ log: Logger) throws -> Agent {
     do {
-      let settings = try AgentSettings(
-        config: ClientConfig.load(path: config), writeback: writeback, buffer: buffer)
+      let settings = try files.settings()
       let rules = try DeploymentLeafRules(caCertificate: settings.caCertificate)
       let transport = try NIOTransport(settings: settings, rules: rules)
       return try Agent(
@@ -73,10 +91,10 @@ struct AgentCommand: AsyncParsableCommand {
         parts: Agent.Parts(transport: transport), log: log)
     } catch let error as ConfigurationError {
       log.error("\(error)")
-      throw Self.configurationExit
+      throw FileOptions.configurationExit
     } catch let error as AgentError {
       log.error("\(error)")
-      throw error.code == .configuration ? Self.configurationExit : ExitCode(1)
+      throw error.code == .configuration ? FileOptions.configurationExit : ExitCode(1)
     }
   }
 }

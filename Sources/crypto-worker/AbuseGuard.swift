@@ -1,3 +1,5 @@
+import Envelope
+
 /// Makes forged bodies cost their sender: an address whose bodies keep failing is refused before RSA, for a time that
 /// grows with each refusal and is capped. Warm sessions behind the same address (NAT) do not pass here and are not
 /// touched. Times are milliseconds of a monotonic clock.
@@ -70,8 +72,8 @@ struct AbuseGuard {
 /// Wrapped sessions that did not decrypt: an exact repeat is refused without RSA. Only failures of the wrapping itself
 /// count; a wrong MAC says nothing about the session, which may be an honest client's.
 struct RefusedSessions {
-  private var expires: [[UInt8]: UInt64] = [:]
-  private var order: [[UInt8]] = []
+  private var expires: [SessionKey: UInt64] = [:]
+  private var order: [SessionKey] = []
   private let capacity: Int
 
   /// Milliseconds that a refusal is remembered.
@@ -82,12 +84,13 @@ struct RefusedSessions {
   }
 
   func contains(_ encryptedCipher: [UInt8], now: UInt64) -> Bool {
-    expires[encryptedCipher].map { $0 > now } ?? false
+    expires[SessionKey(encryptedCipher)].map { $0 > now } ?? false
   }
 
   mutating func insert(_ encryptedCipher: [UInt8], now: UInt64) {
     guard encryptedCipher.count <= 1024 else { return }
-    if expires.updateValue(now + Self.lifetime, forKey: encryptedCipher) == nil { order.append(encryptedCipher) }
+    let key = SessionKey(encryptedCipher)
+    if expires.updateValue(now + Self.lifetime, forKey: key) == nil { order.append(key) }
     if order.count > capacity {
       for old in order.prefix(capacity / 4 + 1) { expires[old] = nil }
       order.removeFirst(capacity / 4 + 1)

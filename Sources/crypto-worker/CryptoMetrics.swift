@@ -14,6 +14,7 @@ final class CryptoMetrics: Sendable {
   let cacheHits: Counter
   let cacheMisses: Counter
   let linkErrors: Counter
+  let previousKey: Counter
   private let reasons: [EnvelopeError.Code: Counter]
 
   init(_ registry: MetricsRegistry) {
@@ -29,6 +30,8 @@ final class CryptoMetrics: Sendable {
     cacheHits = registry.counter("cipher_lru_hit", "Bodies of a cached session.")
     cacheMisses = registry.counter("cipher_lru_miss", "Bodies of an unknown session.")
     linkErrors = registry.counter("worker_link_errors", "Garbage on the ZeroMQ endpoint.")
+    previousKey = registry.counter(
+      "worker_previous_key_count", "Sessions opened with a rotated key; if it grows, agents hold the old certificate.")
     reasons = Dictionary(
       uniqueKeysWithValues: EnvelopeError.Code.allCases.map { code in
         (code, registry.counter("worker_rejected_count", "Bodies refused, by reason.", labels: ["reason": "\(code)"]))

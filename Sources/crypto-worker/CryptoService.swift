@@ -15,20 +15,41 @@ final class CryptoService: Sendable {
   struct Settings: Sendable {
     var name: String
     var serverName: String
-    var privateKey: RSAPrivateKey
+    /// The current key first, then those that were rotated out.
+    var serverKeys: [ServerKey]
     /// Nonce to org id; the root org is empty.
     var orgs: [String: String]
     var expectedClients: Int
     var coldLimit = 2048
     /// Warm bodies above this many bytes leave the link's thread, so that small ones do not wait for them.
     var inlineLimit = 65_536
+    /// The time of day, for the end of former keys.
+    var date: @Sendable () -> Date = { Date() }
+
+    init(
+      name: String, serverName: String, privateKey: RSAPrivateKey, previousKeys: [ServerKey] = [],
+      orgs: [String: String], expectedClients: Int
+    ) {
+      self.name = name
+      self.serverName = serverName
+      self.serverKeys = [ServerKey(privateKey: privateKey, acceptedUntil: nil)] + previousKeys
+      self.orgs = orgs
+      self.expectedClients = expectedClients
+    }
   }
 
   private struct State {
-    var cache: SessionCache
-    var unauthenticated: UnauthenticatedSessions
+    var sessions: ServerSessions
     var refused = RefusedSessions()
     var abuse = AbuseGuard()
+  }
+
+  /// A body that was opened, and by which of the server's keys.
+  private struct Unwrapped {
+    let session: InboundSession
+    let lists: PackedLists
+    let name: ClientName
+    let key: Int
   }
 
   let metrics: CryptoMetrics
@@ -50,9 +71,7 @@ final class CryptoService: Sendable {
     self.clock = clock
     nonces = Dictionary(settings.orgs.map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
     state = Mutex(
-      State(
-        cache: SessionCache(capacity: settings.expectedClients),
-        unauthenticated: UnauthenticatedSessions(capacity: max(1024, settings.expectedClients / 4))))
+      State(sessions: ServerSessions(keys: settings.serverKeys.count, capacity: settings.expectedClients)))
   }
 
   /// From now on health says that this worker is leaving.
@@ -60,6 +79,7 @@ final class CryptoService: Sendable {
 
   /// Answers one request, now or later. Called on the link's thread.
   func handle(_ request: WorkerRequest, respond: @escaping @Sendable (WorkerReply) -> Void) {
+    retireKeys()
     switch request {
     case .open(let body, let acknowledge, let address): open(body, acknowledge, address, respond)
     case .confirm(let body, let publicKey, let acknowledge):
@@ -68,28 +88,66 @@ final class CryptoService: Sendable {
     case .unenrolled(let body): unenrolled(body, respond)
     case .seal(_, let source, let publicKey, let list): seal(list, for: source, publicKey, respond)
     case .forget(let source):
-      if let name = ClientName(source) { state.withLock { $0.cache.forget(name) } }
+      if let name = ClientName(source) { state.withLock { $0.sessions.forget(name) } }
       respond(.done)
     case .health: respond(.health(health()))
     }
   }
 
-  /// The sessions, sealed for the worker that starts after this one.
+  /// The sessions, sealed for the worker that starts after this one: those of each key with that key.
   func snapshot() throws(SessionSnapshot.Failure) -> [UInt8] {
-    try SessionSnapshot.seal(state.withLock { $0.cache }, key: settings.privateKey, now: AgentEnvelope.now() / 1_000_000)
+    let caches = state.withLock { $0.sessions.caches }
+    var snapshots: [[UInt8]] = []
+    for (key, cache) in zip(settings.serverKeys, caches) where snapshots.isEmpty || cache.count > 0 {
+      snapshots.append(
+        try SessionSnapshot.seal(cache, key: key.privateKey, now: AgentEnvelope.now() / 1_000_000))
+    }
+    return SnapshotBundle.join(snapshots)
   }
 
   /// Takes over the sessions of a former worker.
   /// - Returns: the number of clients.
   func restore(_ snapshot: [UInt8]) throws(SessionSnapshot.Failure) -> Int {
-    let cache = try SessionSnapshot.open(
-      snapshot, key: settings.privateKey, capacity: settings.expectedClients, now: AgentEnvelope.now() / 1_000_000)
-    state.withLock { $0.cache = cache }
-    return cache.count
+    retireKeys()
+    var failure: SessionSnapshot.Failure?
+    for part in SnapshotBundle.split(snapshot) {
+      do throws(SessionSnapshot.Failure) {
+        let (cache, key) = try open(part)
+        state.withLock { $0.sessions.restore(cache, key: key) }
+      } catch {
+        failure = error
+      }
+    }
+    let count = state.withLock { $0.sessions.count }
+    if count == 0, let failure { throw failure }
+    return count
+  }
+
+  /// Finds the key of a snapshot: after a rotation the former process sealed with what is now the previous key.
+  private func open(_ snapshot: [UInt8]) throws(SessionSnapshot.Failure) -> (SessionCache, key: Int) {
+    for (index, key) in settings.serverKeys.enumerated() {
+      do throws(SessionSnapshot.Failure) {
+        let cache = try SessionSnapshot.open(
+          snapshot, key: key.privateKey, capacity: settings.expectedClients, now: AgentEnvelope.now() / 1_000_000)
+        return (cache, index)
+      } catch .foreign {
+        continue
+      }
+    }
+    throw .foreign
+  }
+
+  /// Ends the sessions of former keys whose time is over: their agents get 403, fetch server.pem and come back.
+  private func retireKeys() {
+    guard settings.serverKeys.count > 1 else { return }
+    let now = settings.date()
+    for (index, key) in settings.serverKeys.enumerated() where !key.isAccepted(at: now) {
+      state.withLock { $0.sessions.retire(index) }
+    }
   }
 
   func health() -> WorkerHealth {
-    let sessions = state.withLock { $0.cache.count }
+    let sessions = state.withLock { $0.sessions.count }
     return WorkerHealth(
       name: settings.name, draining: draining.withLock { $0 }, coldDepth: UInt64(cold.depth),
       coldLimit: UInt64(cold.limit), sessions: UInt64(sessions), sessionLimit: UInt64(settings.expectedClients),
@@ -105,18 +163,18 @@ final class CryptoService: Sendable {
     guard let scan = try? EnvelopeScan(body) else { return respond(reject(EnvelopeError(.malformed))) }
     guard !scan.isEmpty else { return respond(reject(EnvelopeError(.noSession))) }
     let encryptedCipher = Array(body[scan.encryptedCipher])
-    let known = state.withLock { $0.cache.inbound(encryptedCipher) }
-    if let (name, entry) = known, let session = entry.inbound {
+    let known = state.withLock { $0.sessions.inbound(encryptedCipher) }
+    if let known, let session = known.inbound {
       metrics.cacheHits.increment()
-      let needsRSA = acknowledge && entry.outbound == nil
+      let needsRSA = acknowledge && known.outbound == nil
       let work: @Sendable () -> WorkerReply = { [self] in
-        openWarm(body, scan, session, name, entry, acknowledge)
+        openWarm(body, scan, session, known, acknowledge)
       }
       // An answer that needs a new outbound session costs RSA; a large body holds up the small ones.
       if needsRSA || body.count > settings.inlineLimit { onColdLane(respond, work) } else { respond(work()) }
       return
     }
-    let waiting = state.withLock { $0.unauthenticated.session(encryptedCipher, now: clock()) }
+    let waiting = state.withLock { $0.sessions.waiting(encryptedCipher, now: clock())?.session }
     if let waiting, state.withLock({ hasKey(waiting.source, &$0) }) == false {
       metrics.cacheHits.increment()
       return respond(openUnverified(body, scan, waiting))
@@ -153,7 +211,7 @@ final class CryptoService: Sendable {
   }
 
   private func openWarm(
-    _ body: [UInt8], _ scan: EnvelopeScan, _ session: InboundSession, _ name: ClientName, _ entry: SessionCache.Entry,
+    _ body: [UInt8], _ scan: EnvelopeScan, _ session: InboundSession, _ known: ServerSessions.Known,
     _ acknowledge: Bool
   ) -> WorkerReply {
     do throws(EnvelopeError) {
@@ -161,9 +219,8 @@ final class CryptoService: Sendable {
         Result { () throws(EnvelopeError) in try session.open(buffer, scan) }
       }.get()
       // The org was fixed when the session was authenticated; another org's nonce must not move it (crypto.md §6).
-      guard nonces[lists.nonce] == name.org else { throw EnvelopeError(.nonce) }
-      return .opened(
-        try finish(lists, name, scan, key: entry.publicKey, outbound: entry.outbound, acknowledge))
+      guard nonces[lists.nonce] == known.name.org else { throw EnvelopeError(.nonce) }
+      return .opened(try finish(lists, known, scan, acknowledge))
     } catch {
       return reject(error)
     }
@@ -185,13 +242,15 @@ final class CryptoService: Sendable {
     _ body: [UInt8], _ scan: EnvelopeScan, _ acknowledge: Bool, _ address: String
   ) -> WorkerReply {
     do throws(EnvelopeError) {
-      let (session, lists, name) = try unwrap(body, scan)
+      let opened = try unwrap(body, scan)
       // A client whose key is cached needs no round trip to the store: its id can have no other key.
-      if let entry = state.withLock({ $0.cache.entry(name) }), session.verify(with: entry.publicKey) {
-        return try admit(session, lists, name, entry.publicKey, scan, acknowledge)
+      if let known = state.withLock({ $0.sessions.entry(opened.name) }),
+        opened.session.verify(with: known.publicKey)
+      {
+        return try admit(opened, known.publicKey, scan, acknowledge)
       }
       metrics.unverified.increment()
-      return .unverified(source: name.description)
+      return .unverified(source: opened.name.description)
     } catch {
       noteFailure(error, Array(body[scan.encryptedCipher]), address)
       return reject(error)
@@ -201,21 +260,37 @@ final class CryptoService: Sendable {
   /// Finds the session of a body: among the unauthenticated ones, or by RSA, and then keeps it there.
   private func unwrap(
     _ body: [UInt8], _ scan: EnvelopeScan
-  ) throws(EnvelopeError) -> (InboundSession, PackedLists, ClientName) {
+  ) throws(EnvelopeError) -> Unwrapped {
     let encryptedCipher = Array(body[scan.encryptedCipher])
-    let waiting = state.withLock { $0.unauthenticated.session(encryptedCipher, now: clock()) }
+    let waiting = state.withLock { $0.sessions.waiting(encryptedCipher, now: clock()) }
     let opened = body.withUnsafeBytes { buffer in
-      Result { () throws(EnvelopeError) -> (InboundSession, PackedLists) in
-        if let waiting { return (waiting, try waiting.open(buffer, scan)) }
-        metrics.rsaDecrypt.increment()
-        let unwrapped = try InboundSession.unwrap(buffer, scan, with: settings.privateKey)
-        return (unwrapped.session, unwrapped.lists)
+      Result { () throws(EnvelopeError) -> (session: InboundSession, lists: PackedLists, key: Int) in
+        if let waiting { return (waiting.session, try waiting.session.open(buffer, scan), waiting.key) }
+        return try decrypt(buffer, scan)
       }
     }
-    let (session, lists) = try opened.get()
+    let (session, lists, key) = try opened.get()
     let name = try name(session.source, nonce: lists.nonce)
-    if waiting == nil { state.withLock { $0.unauthenticated.store(session, now: clock()) } }
-    return (session, lists, name)
+    if waiting == nil { state.withLock { $0.sessions.store(waiting: session, key: key, now: clock()) } }
+    return Unwrapped(session: session, lists: lists, name: name, key: key)
+  }
+
+  /// Tries the server's keys, the current one first. Only a session that was not wrapped for a key goes on to the next.
+  private func decrypt(
+    _ body: UnsafeRawBufferPointer, _ scan: EnvelopeScan
+  ) throws(EnvelopeError) -> (session: InboundSession, lists: PackedLists, key: Int) {
+    let now = settings.date()
+    for (index, key) in settings.serverKeys.enumerated() where key.isAccepted(at: now) {
+      metrics.rsaDecrypt.increment()
+      do throws(EnvelopeError) {
+        let unwrapped = try InboundSession.unwrap(body, scan, with: key.privateKey)
+        if index > 0 { metrics.previousKey.increment() }
+        return (unwrapped.session, unwrapped.lists, index)
+      } catch {
+        guard error.code == .decryption else { throw error }
+      }
+    }
+    throw EnvelopeError(.decryption)
   }
 
   /// Verifies with the key from the store; only a key that hashes to the source counts.
@@ -224,25 +299,24 @@ final class CryptoService: Sendable {
       guard let scan = try? EnvelopeScan(body) else { throw EnvelopeError(.malformed) }
       guard !scan.isEmpty else { throw EnvelopeError(.noSession) }
       guard let key = try? RSAPublicKey(pkcs1DER: publicKey) else { throw EnvelopeError(.signature, "stored key") }
-      let (session, lists, name) = try unwrap(body, scan)
-      guard key.clientID == name.id else { throw EnvelopeError(.signature, "key of another client") }
-      guard session.verify(with: key) else { throw EnvelopeError(.signature) }
-      return try admit(session, lists, name, key, scan, acknowledge)
+      let opened = try unwrap(body, scan)
+      guard key.clientID == opened.name.id else { throw EnvelopeError(.signature, "key of another client") }
+      guard opened.session.verify(with: key) else { throw EnvelopeError(.signature) }
+      return try admit(opened, key, scan, acknowledge)
     } catch {
       return reject(error)
     }
   }
 
   private func admit(
-    _ session: InboundSession, _ lists: PackedLists, _ name: ClientName, _ key: RSAPublicKey, _ scan: EnvelopeScan,
-    _ acknowledge: Bool
+    _ opened: Unwrapped, _ publicKey: RSAPublicKey, _ scan: EnvelopeScan, _ acknowledge: Bool
   ) throws(EnvelopeError) -> WorkerReply {
     let outbound = state.withLock { state in
-      state.cache.store(inbound: session, of: name, publicKey: key)
-      state.unauthenticated.remove(session.encryptedCipher)
-      return state.cache.entry(name)?.outbound
+      state.sessions.store(inbound: opened.session, of: opened.name, publicKey: publicKey, key: opened.key)
+      return state.sessions.outbound(opened.name, key: opened.key)
     }
-    return .opened(try finish(lists, name, scan, key: key, outbound: outbound, acknowledge))
+    let known = ServerSessions.Known(name: opened.name, publicKey: publicKey, outbound: outbound, key: opened.key)
+    return .opened(try finish(opened.lists, known, scan, acknowledge))
   }
 
   private func unenrolled(_ body: [UInt8], _ respond: @escaping @Sendable (WorkerReply) -> Void) {
@@ -250,11 +324,11 @@ final class CryptoService: Sendable {
       do throws(EnvelopeError) {
         guard let scan = try? EnvelopeScan(body) else { throw EnvelopeError(.malformed) }
         guard !scan.isEmpty else { throw EnvelopeError(.noSession) }
-        let (_, lists, name) = try unwrap(body, scan)
+        let opened = try unwrap(body, scan)
         return .unauthenticated(
           OpenedBody(
-            source: name.description, apiVersion: scan.apiVersion, timestamp: lists.timestamp,
-            compressed: lists.compressed, lists: lists.lists))
+            source: opened.name.description, apiVersion: scan.apiVersion, timestamp: opened.lists.timestamp,
+            compressed: opened.lists.compressed, lists: opened.lists.lists))
       } catch {
         return reject(error)
       }
@@ -262,15 +336,18 @@ final class CryptoService: Sendable {
   }
 
   private func finish(
-    _ lists: PackedLists, _ name: ClientName, _ scan: EnvelopeScan, key: RSAPublicKey, outbound: OutboundSession?,
-    _ acknowledge: Bool
+    _ lists: PackedLists, _ known: ServerSessions.Known, _ scan: EnvelopeScan, _ acknowledge: Bool
   ) throws(EnvelopeError) -> OpenedBody {
     var result = OpenedBody(
-      source: name.description, apiVersion: scan.apiVersion, timestamp: lists.timestamp, compressed: lists.compressed,
-      lists: lists.lists)
+      source: known.name.description, apiVersion: scan.apiVersion, timestamp: lists.timestamp,
+      compressed: lists.compressed, lists: lists.lists)
     if acknowledge {
-      let session = if let outbound { outbound } else { try newOutbound(name, key) }
-      result.acknowledgement = try session.seal(packed([], for: name))
+      // The key that opened the body also signs: it is the one whose certificate the agent holds.
+      let session =
+        if let outbound = known.outbound { outbound } else {
+          try newOutbound(known.name, known.publicKey, key: known.key)
+        }
+      result.acknowledgement = try session.seal(packed([], for: known.name))
     }
     metrics.opened.increment()
     return result
@@ -282,17 +359,17 @@ final class CryptoService: Sendable {
     _ list: [UInt8], for source: String, _ publicKey: [UInt8], _ respond: @escaping @Sendable (WorkerReply) -> Void
   ) {
     guard let name = ClientName(source) else { return respond(reject(EnvelopeError(.source))) }
-    let entry = state.withLock { $0.cache.entry(name) }
-    if let outbound = entry?.outbound {
+    let known = state.withLock { $0.sessions.entry(name) }
+    if let outbound = known?.outbound {
       let work: @Sendable () -> WorkerReply = { [self] in sealed(list, name, outbound) }
       if list.count > settings.inlineLimit { onColdLane(respond, work) } else { respond(work()) }
       return
     }
-    guard entry != nil || !publicKey.isEmpty else { return respond(.needKey) }
+    guard known != nil || !publicKey.isEmpty else { return respond(.needKey) }
     onColdLane(respond) { [self] in
       do throws(EnvelopeError) {
-        let key = if let entry { entry.publicKey } else { try Self.key(publicKey, of: name) }
-        return sealed(list, name, try newOutbound(name, key))
+        let key = if let known { known.publicKey } else { try Self.key(publicKey, of: name) }
+        return sealed(list, name, try newOutbound(name, key, key: known?.key ?? 0))
       } catch {
         return reject(error)
       }
@@ -319,12 +396,17 @@ final class CryptoService: Sendable {
     return PackedLists(lists: [list], compressed: false, timestamp: AgentEnvelope.now(), nonce: nonce)
   }
 
-  private func newOutbound(_ name: ClientName, _ key: RSAPublicKey) throws(EnvelopeError) -> OutboundSession {
+  /// - Parameter key: which of the server's keys signs.
+  private func newOutbound(
+    _ name: ClientName, _ receiver: RSAPublicKey, key: Int
+  ) throws(EnvelopeError) -> OutboundSession {
     // Two bodies of one client may get here together: the first session made is the one both use.
-    if let session = state.withLock({ $0.cache.entry(name)?.outbound }) { return session }
+    if let session = state.withLock({ $0.sessions.outbound(name, key: key) }) { return session }
+    guard settings.serverKeys.indices.contains(key) else { throw EnvelopeError(.noDestination) }
     metrics.rsaSign.increment()
-    let session = try OutboundSession(sender: settings.serverName, key: settings.privateKey, receiver: key)
-    state.withLock { $0.cache.store(outbound: session, of: name, publicKey: key) }
+    let session = try OutboundSession(
+      sender: settings.serverName, key: settings.serverKeys[key].privateKey, receiver: receiver)
+    state.withLock { $0.sessions.store(outbound: session, of: name, publicKey: receiver, key: key) }
     return session
   }
 
@@ -341,7 +423,7 @@ final class CryptoService: Sendable {
   /// A cached key for the source in any org: then its session is worth verifying at once.
   private func hasKey(_ source: String, _ state: inout State) -> Bool {
     guard let name = ClientName(source) else { return false }
-    return settings.orgs.keys.contains { state.cache.entry(ClientName(id: name.id, org: $0)) != nil }
+    return settings.orgs.keys.contains { state.sessions.entry(ClientName(id: name.id, org: $0)) != nil }
   }
 
   private func reject(_ error: EnvelopeError) -> WorkerReply {

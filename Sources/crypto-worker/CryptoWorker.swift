@@ -26,7 +26,10 @@ struct CryptoWorker: AsyncParsableCommand {
   @Option(help: "The crypto-worker's configuration file (mode 0600).")
   var config: String
 
-  @Option(help: "Endpoint to listen on: ipc:///path or tcp://127.0.0.1:port. Default: CryptoWorkers.bind_endpoint.")
+  @Option(
+    help: ArgumentHelp(
+      "Endpoint to listen on: ipc:///path or tcp://address:port. Default: CryptoWorkers.bind_endpoint.",
+      discussion: "Other addresses than loopback need CryptoWorkers.curve in the file."))
   var bind: String?
 
   @Option(help: "This worker's name in logs and metrics.")
@@ -65,7 +68,7 @@ struct CryptoWorker: AsyncParsableCommand {
 
   func run() async throws {
     let shutdown = ShutdownSignal()
-    let (settings, endpoint, file) = try load()
+    let (settings, endpoint, curve, file) = try load()
     Logs.bootstrap(
       format: logFormat ?? LogFormat(rawValue: file.logging.format ?? "") ?? .text,
       level: Logs.level(verbosity: verbose))
@@ -80,13 +83,20 @@ struct CryptoWorker: AsyncParsableCommand {
     }
     metrics.registry.gauge("worker_cold_depth", "Requests that wait for RSA.") { Double(lane.depth) }
 
+    let watch = CertificateWatch(items: CertificateWatch.items(of: file, file: config), logger: logger)
+    watch.register(metrics.registry)
+    let watching = Task { await watch.run() }
+    defer { watching.cancel() }
+    logPreviousKeys(file, logger)
     let limited = RateLimitedLog(logger: logger)
     MemoryLock.lock(logger)
     let sessions = SnapshotFile(path: snapshotPath(endpoint), logger: logger)
     sessions.restore(into: service)
     let server: WorkerServer
     do {
-      server = try WorkerServer(endpoint: endpoint, notes: { Self.note($0, logger, limited, metrics) }) {
+      server = try WorkerServer(
+        endpoint: endpoint, curve: curve, notes: { Self.note($0, logger, limited, metrics) }
+      ) {
         request, _, respond in service.handle(request) { respond($0) }
       }
     } catch {
@@ -119,33 +129,73 @@ struct CryptoWorker: AsyncParsableCommand {
     return String(endpoint.dropFirst("ipc://".count)) + ".sessions"
   }
 
-  private func load() throws -> (CryptoService.Settings, String, WorkerConfig) {
+  private func load() throws -> (CryptoService.Settings, String, CurveKeys?, WorkerConfig) {
     do {
       let file = try WorkerConfig.load(path: config)
-      let key = try RSAPrivateKey(pem: file.privateKey)
-      guard let endpoint = try bind.map({ try WorkerEndpoint($0) }) ?? file.bindEndpoint else {
+      let isEncrypted = file.curve != nil
+      guard let endpoint = try bind.map({ try WorkerEndpoint($0, isEncrypted: isEncrypted) }) ?? file.bindEndpoint
+      else {
         throw CleanExit.message("")
+      }
+      let curve = try file.curve.map {
+        try CurveKeys(publicKey: $0.publicKey, secretKey: $0.secretKey, peerPublicKeys: $0.peerPublicKeys)
       }
       var orgs = file.orgs
       orgs[""] = file.nonce
-      let certificate = try Certificate(pem: file.certificate)
-      guard try certificate.rsaPublicKey() == key.publicKey else {
-        throw ConfigurationError(
-          file: config, key: "Frontend.certificate", expected: "the certificate of Frontend.private_key",
-          found: "the certificate of another key")
+      let key = try Self.key(file.privateKey, file.certificate, config, "Frontend")
+      // A key whose time is over is not even read into memory.
+      let previous = try file.previousKeys.enumerated().filter { $1.acceptUntil > Date() }.map { index, previous in
+        ServerKey(
+          privateKey: try Self.key(
+            previous.privateKey, previous.certificate, config, "Frontend.previous_private_keys[\(index)]"),
+          acceptedUntil: previous.acceptUntil)
       }
       let settings = CryptoService.Settings(
-        name: name, serverName: file.pinnedServerName, privateKey: key, orgs: orgs,
+        name: name, serverName: file.pinnedServerName, privateKey: key, previousKeys: previous, orgs: orgs,
         expectedClients: file.resources.expectedClients)
-      return (settings, endpoint.description, file)
+      return (settings, endpoint.description, curve, file)
     } catch is CleanExit {
       Self.fail("\(config): CryptoWorkers.bind_endpoint: expected an endpoint here or with --bind, found none")
-    } catch let error as RSAPrivateKey.Failure {
-      Self.fail("\(config): Frontend.private_key: \(error)")
+    } catch let error as CurveKeys.Failure {
+      Self.fail("\(config): CryptoWorkers.curve: \(error)")
+    } catch let error as WorkerEndpoint.Failure {
+      Self.fail("--bind: \(error)")
     } catch {
       Self.fail("\(error)")
     }
     throw ExitCode(78)
+  }
+
+  /// A message key that belongs to its certificate.
+  private static func key(
+    _ privateKey: String, _ certificate: String, _ file: String, _ path: String
+  ) throws -> RSAPrivateKey {
+    let key: RSAPrivateKey
+    do throws(RSAPrivateKey.Failure) {
+      key = try RSAPrivateKey(pem: privateKey)
+    } catch {
+      throw ConfigurationError(
+        file: file, key: "\(path).private_key", expected: "an RSA key in PEM", found: "none that can be used: \(error)")
+    }
+    guard try Certificate(pem: certificate).rsaPublicKey() == key.publicKey else {
+      throw ConfigurationError(
+        file: file, key: "\(path).certificate", expected: "the certificate of \(path).private_key",
+        found: "the certificate of another key")
+    }
+    return key
+  }
+
+  private func logPreviousKeys(_ file: WorkerConfig, _ logger: Logger) {
+    for key in file.previousKeys {
+      let until = key.acceptUntil.formatted(.iso8601)
+      if key.acceptUntil > Date() {
+        logger.info("a previous message key is accepted too", metadata: ["until": "\(until)"])
+      } else {
+        logger.notice(
+          "a previous message key is no longer accepted; remove it from the file with: microraptor config reissue",
+          metadata: ["since": "\(until)", "file": "\(config)"])
+      }
+    }
   }
 
   private static func fail(_ text: String) {
@@ -178,7 +228,14 @@ struct CryptoWorker: AsyncParsableCommand {
     case .frontendDisconnected: logger.info("frontend disconnected")
     case .handshakeFailed:
       metrics.linkErrors.increment()
-      limited.warning("handshake", "a peer on the ZeroMQ endpoint did not speak ZeroMQ; only frontends may reach it")
+      limited.warning(
+        "handshake",
+        "a peer on the ZeroMQ endpoint did not speak ZeroMQ, or not with the CURVE keys of this file; only frontends "
+          + "may reach it")
+    case .unknownKey:
+      metrics.linkErrors.increment()
+      limited.warning(
+        "key", "a peer was refused: its CURVE key is not among CryptoWorkers.curve.peer_public_keys of this worker")
     case .badMessage(let error):
       metrics.linkErrors.increment()
       limited.warning("message", "a ZeroMQ message was refused: \(error)")

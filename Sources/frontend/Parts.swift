@@ -32,7 +32,7 @@ struct Parts: Sendable {
     do {
       tls = try ServerTLS.context(file.frontend, file.client)
       endpoints = try arguments.isEmpty
-        ? file.cryptoWorkers.endpoints.map(\.description) : arguments.map { try WorkerEndpoint($0).description }
+        ? file.cryptoWorkers.endpoints.map(\.description) : arguments.map { try file.cryptoWorkers.endpoint($0).description }
     } catch {
       try fail(78, "\(error)")
     }
@@ -48,7 +48,10 @@ struct Parts: Sendable {
       try fail(71, "the store at \(file.datastore.location) cannot be opened: \(error)")
     }
     do {
-      link = try WorkerLink(endpoints: endpoints, routingSecret: file.cryptoWorkers.routingSecret) {
+      let curve = try file.cryptoWorkers.curve.map {
+        try CurveKeys(publicKey: $0.publicKey, secretKey: $0.secretKey, peerPublicKeys: $0.peerPublicKeys)
+      }
+      link = try WorkerLink(endpoints: endpoints, routingSecret: file.cryptoWorkers.routingSecret, curve: curve) {
         Self.note($0, logger, limited)
       }
     } catch {

@@ -78,6 +78,20 @@ final class EventTableTests: XCTestCase {
     table.stop()
   }
 
+  /// client.md §8.6: the same messages as in flows, under the monitoring flow.
+  func testFilesOfStandingQueriesAreSent() {
+    let table = table()
+    table.update(message(1, ["upload 1100000", "upload 3", "rows 1"]))
+    waitForRows(1)
+    table.stop()
+    let sent = outbox.sent.filter { $0.requestID == 5 }
+    XCTAssertTrue(sent.allSatisfy { $0.sessionID == "F.Monitoring" })
+    XCTAssertEqual(sent.filter(\.hasUploadTransaction).count, 2)
+    let buffers = sent.filter(\.hasFileBuffer).map(\.fileBuffer)
+    XCTAssertEqual(buffers.map(\.data.count), [1_048_576, 51_424, 0, 3, 0])
+    XCTAssertEqual(Set(buffers.map(\.uploadNumber)).count, 2)
+  }
+
   func testRefreshPeriodsAreSpread() {
     var random = RandomSource(seed: 9)
     let periods = (0..<100).map { _ in EventQuery.refreshPeriod(0, using: &random) }

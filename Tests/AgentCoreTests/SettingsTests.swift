@@ -67,8 +67,8 @@ final class SettingsTests: XCTestCase {
   }
 
   func testWhatThisVersionCannotDoIsSaid() throws {
-    XCTAssertThrowsError(try AgentSettings(config: config("proxy: http://p:3128/"))) {
-      XCTAssertTrue("\($0)".contains("does not go through proxies"))
+    XCTAssertThrowsError(try AgentSettings(config: config("proxy_config:\n  pac: http://p/x.pac"))) {
+      XCTAssertTrue("\($0)".contains("does not run PAC files"))
     }
     XCTAssertThrowsError(try AgentSettings(config: config(url: "wss://one:8000/"))) {
       XCTAssertTrue("\($0)".contains("does not speak websockets"))

@@ -34,6 +34,28 @@ final class VQLEngineTests: XCTestCase {
     XCTAssertEqual(outbox.stats("F.1").last?.queryStatus.first?.status, .ok)
   }
 
+  /// holes are not sent; the last piece says where the data belongs.
+  func testASparseFileTravelsWithItsIndex() throws {
+    let directory = try TemporaryDirectory()
+    let path = directory.file("sparse.bin")
+    XCTAssertTrue(FileManager.default.createFile(atPath: path, contents: Data(repeating: 7, count: 1 << 20)))
+    let file = try XCTUnwrap(FileHandle(forWritingAtPath: path))
+    try file.truncate(atOffset: 4 << 20)
+    try file.seek(toOffset: 3 << 20)
+    try file.write(contentsOf: Data(repeating: 9, count: 1 << 20))
+    try file.close()
+    run(Make.flow("F.1", [Make.collector(["SELECT upload(file='\(path)') AS U FROM scope()"])]))
+    let buffers = outbox.sent.filter(\.hasFileBuffer).map(\.fileBuffer)
+    XCTAssertEqual(buffers.map(\.data.count), [1 << 20, 1 << 20, 0])
+    XCTAssertEqual(buffers.last?.isSparse, true)
+    let ranges = buffers.last?.index.ranges ?? []
+    XCTAssertEqual(ranges.map(\.originalOffset), [0, 1 << 20, 3 << 20])
+    XCTAssertEqual(ranges.map(\.fileOffset), [0, 1 << 20, 1 << 20])
+    XCTAssertEqual(ranges.map(\.fileLength), [1 << 20, 0, 1 << 20])
+    XCTAssertEqual(ranges.map(\.length), [1 << 20, 2 << 20, 1 << 20])
+    XCTAssertTrue(outbox.rows("F.1").first?.jsonlresponse.contains("\"StoredSize\":2097152") == true)
+  }
+
   func testASyntaxErrorIsTheCollectorsError() {
     run(Make.flow("F.1", [Make.collector(["SELECT FROM WHERE"])]))
     let status = outbox.stats("F.1").last?.queryStatus.first

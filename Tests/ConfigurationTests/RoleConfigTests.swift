@@ -100,12 +100,16 @@ final class RoleConfigTests: XCTestCase {
   }
 
   func testPlainTCPBetweenMachinesIsRefused() {
-    for endpoint in [
-      "tcp://10.0.0.1:9000", "tcp://*:9000", "tcp://0.0.0.0:9000", "tcp://worker.example:9000", "tcp://[::]:9",
-    ] {
+    for endpoint in ["tcp://10.0.0.1:9000", "tcp://0.0.0.0:9000", "tcp://worker.example:9000", "tcp://[::]:9"] {
       let message = frontend("tcp://127.0.0.1:9000", endpoint)
-      XCTAssertTrue(message.contains("needs CURVE keys, which are not available in this version"), message)
-      XCTAssertTrue(message.contains("use ipc:///path or tcp://127.0.0.1:port"), message)
+      XCTAssertTrue(message.contains("needs CURVE keys under CryptoWorkers.curve; to make them, run: "), message)
+      XCTAssertTrue(message.contains("microraptor config workers --directory DIRECTORY \(endpoint)"), message)
+      XCTAssertEqual(try WorkerEndpoint(endpoint, isEncrypted: true).description, endpoint)
+      XCTAssertEqual(try WorkerEndpoint(endpoint, isEncrypted: true).needsCurve, true)
+    }
+    XCTAssertTrue(frontend("tcp://127.0.0.1:9000", "tcp://*:9000").contains("use tcp://0.0.0.0:port"))
+    for endpoint in ["tcp://a b:1", "tcp://a", "tcp://:1", "tcp://a;b:1"] {
+      XCTAssertThrowsError(try WorkerEndpoint(endpoint, isEncrypted: true), endpoint)
     }
     for endpoint in ["ipc://relative", "ipc://@abstract", "inproc://x", "ipc:///" + String(repeating: "a", count: 120)]
     {

@@ -6,7 +6,9 @@ import Foundation
 struct ConfigCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "config", abstract: "Make, show and repeat a deployment's configuration files.",
-    subcommands: [Generate.self, Show.self, Client.self])
+    subcommands: [
+      Generate.self, Show.self, Client.self, Rotate.self, Reissue.self, Import.self, Workers.self,
+    ])
 }
 
 extension ConfigCommand {
@@ -31,8 +33,12 @@ extension ConfigCommand {
     @Option(name: .long, help: "Number of frontends. Default: as many as host names or ports.")
     var frontends: Int?
 
-    @Option(name: .long, help: "Number of crypto-workers.")
-    var workers = 1
+    @Option(
+      name: .long, parsing: .upToNextOption,
+      help: ArgumentHelp(
+        "Number of crypto-workers, or their endpoints (tcp://host:port, ipc:///path). Default: 1.",
+        discussion: "Endpoints beyond loopback get CURVE keys."))
+    var workers: [String] = []
 
     @Option(name: .long, help: "A directory for SQLite, or a postgresql:// URL. Default: DIRECTORY/datastore.")
     var datastore: String?
@@ -56,9 +62,11 @@ extension ConfigCommand {
     var interactive = false
 
     func run() throws {
+      let (count, endpoints) = try WorkerList.parse(workers)
       let choices = DeploymentPlan.Choices(
-        directory: directory ?? "", hostNames: hostname, ports: frontendPort, frontends: frontends, workers: workers,
-        datastore: datastore, urls: url, bindAddress: bindAddress, validityDays: validityDays, maxPoll: maxPoll)
+        directory: directory ?? "", hostNames: hostname, ports: frontendPort, frontends: frontends, workers: count,
+        workerEndpoints: endpoints, datastore: datastore, urls: url, bindAddress: bindAddress,
+        validityDays: validityDays, maxPoll: maxPoll)
       do {
         guard let plan = interactive ? try ConfigWizard.standard.run(choices) : try DeploymentPlan(choices) else {
           throw ConfigFailure("nothing was written")
@@ -86,6 +94,7 @@ extension ConfigCommand {
       print("  \(DeploymentFiles.adminFile)          the operator: microraptor clients --config …")
       print("  \(DeploymentFiles.caFile)                     the CA certificate")
       print("  \(DeploymentFiles.caKeyFile)                 the CA key: move it offline; it only signs certificates")
+      WorkerList.report(plan.workerEndpoints)
     }
   }
 
@@ -129,11 +138,43 @@ extension ConfigCommand {
   }
 }
 
+/// `--workers`: a number, or endpoints.
+enum WorkerList {
+  static func parse(_ texts: [String]) throws(ConfigFailure) -> (count: Int, endpoints: [String]) {
+    guard let first = texts.first else { return (1, []) }
+    if texts.count == 1, let count = Int(first) { return (count, []) }
+    if let number = texts.first(where: { Int($0) != nil }) {
+      throw ConfigFailure(
+        "--workers: expected one number, or only endpoints such as tcp://10.0.0.5:9000; found \(number)")
+    }
+    return (1, texts)
+  }
+
+  /// How to start workers that are not all alike.
+  static func report(_ endpoints: [WorkerEndpoint]) {
+    guard endpoints.contains(where: \.needsCurve) else { return }
+    print("The link to the crypto-workers is encrypted with CURVE. Each worker is started with its own endpoint:")
+    for endpoint in endpoints {
+      let bind = DeploymentPlan.bindEndpoint(of: endpoint)
+      print("  \(endpoint): crypto-worker --config \(DeploymentFiles.workerFile) --bind \(bind)")
+    }
+  }
+}
+
 /// What went wrong, for the operator; the exit status is 1.
 struct ConfigFailure: Error, CustomStringConvertible {
   let description: String
 
   init(_ description: String) {
     self.description = description
+  }
+
+  /// Runs a command's work; its errors become texts for the operator.
+  static func wrapping(_ work: () throws -> Void) throws(ConfigFailure) {
+    do {
+      try work()
+    } catch {
+      throw ConfigFailure("\(error)")
+    }
   }
 }

@@ -1,6 +1,7 @@
 import Configuration
 import Foundation
 import PKI
+import WorkerLink
 
 /// The texts of a new deployment's files, made from a plan; nothing is written here.
 ///
@@ -18,6 +19,11 @@ struct DeploymentFiles: Sendable {
 
   /// Name and text, in the order of writing.
   let texts: [(name: String, text: String)]
+
+  /// Texts that were made elsewhere.
+  init(texts: [(name: String, text: String)]) {
+    self.texts = texts
+  }
 
   /// Makes new keys, certificates and secrets.
   ///
@@ -37,7 +43,7 @@ struct DeploymentFiles: Sendable {
       leaf: try authority.issueTLSLeaf(
         for: leafKey, hostNames: plan.hostNames, now: now, validityDays: plan.validityDays
       ).pem,
-      leafKey: try leafKey.pkcs8PEM())
+      leafKey: try leafKey.pkcs8PEM(), curve: plan.needsCurve ? try CurvePairs.make() : nil)
     let directory = plan.directory
     let client = try Self.render(parts.client)
     let frontend = try Self.frontendComment + parts.frontend.yaml()
@@ -60,17 +66,33 @@ struct DeploymentFiles: Sendable {
   }
 
   /// Base64 of random bytes of the operating system.
-  private static func random(_ count: Int) -> String {
+  static func random(_ count: Int) -> String {
     var generator = SystemRandomNumberGenerator()
     return Data((0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }).base64EncodedString()
   }
 
   private static let clientComment = "# For agents: give this file to every endpoint. It holds no private key.\n"
-  private static let frontendComment =
+  static let frontendComment =
     "# For frontends: the TLS key and the routing secret. It holds no key that opens messages.\n"
-  private static let workerComment =
+  static let workerComment =
     "# For crypto-workers only: the key that opens every agent's messages. Keep it secret.\n"
-  private static let adminComment = "# For the operator's command: microraptor clients --config admin.config.yaml\n"
+  static let adminComment = "# For the operator's command: microraptor clients --config admin.config.yaml\n"
+}
+
+/// New CURVE keys for the link: a pair for the workers and one for the frontends, each side knowing the other's.
+struct CurvePairs {
+  let worker: CurveSection
+  let frontend: CurveSection
+
+  static func make() throws -> CurvePairs {
+    let worker = try CurveKeys.generatePair()
+    let frontend = try CurveKeys.generatePair()
+    return CurvePairs(
+      worker: CurveSection(
+        publicKey: worker.publicKey, secretKey: worker.secretKey, peerPublicKeys: [frontend.publicKey]),
+      frontend: CurveSection(
+        publicKey: frontend.publicKey, secretKey: frontend.secretKey, peerPublicKeys: [worker.publicKey]))
+  }
 }
 
 /// The sections, put together differently for each role.
@@ -83,6 +105,7 @@ private struct Parts {
   let messageKey: String
   let leaf: String
   let leafKey: String
+  let curve: CurvePairs?
 
   var version: ConfigValue {
     .section(["name": .text("velociraptor"), "version": .text(DeploymentFiles.protocolVersion)])
@@ -153,6 +176,7 @@ private struct Parts {
       "CryptoWorkers": .section([
         "endpoints": .texts(plan.workerEndpoints.map(\.description)),
         "routing_secret": .text(routingSecret),
+        "curve": curve?.frontend.value,
       ]),
       "Datastore": datastore,
       "Monitoring": monitoring,
@@ -169,7 +193,10 @@ private struct Parts {
         "private_key": .text(messageKey),
         "resources": .section(["expected_clients": .integer(30_000)]),
       ]),
-      "CryptoWorkers": .section(["bind_endpoint": plan.workerEndpoints.first.map { .text($0.description) }]),
+      "CryptoWorkers": .section([
+        "bind_endpoint": plan.workerEndpoints.first.map { .text(DeploymentPlan.bindEndpoint(of: $0).description) },
+        "curve": curve?.worker.value,
+      ]),
       "Monitoring": monitoring,
       "Logging": logging,
     ])

@@ -21,7 +21,10 @@ struct DeploymentPlan: Sendable, Equatable {
   var urls: [String] = []
   var bindAddress = "0.0.0.0"
   var bindPort = defaultPort
+  /// Where frontends find the workers.
   var workerEndpoints: [WorkerEndpoint] = []
+  /// Whether the link to the workers leaves the machine, so that it needs CURVE keys.
+  var needsCurve: Bool { workerEndpoints.contains(where: \.needsCurve) }
   var datastore: DatastoreSection
   /// Of the message certificate and the TLS leaf.
   var validityDays = 365
@@ -35,6 +38,8 @@ struct DeploymentPlan: Sendable, Equatable {
     var ports: [Int] = []
     var frontends: Int?
     var workers = 1
+    /// Endpoints of workers, such as `tcp://10.0.0.5:9000`; they replace the sockets that `workers` counts.
+    var workerEndpoints: [String] = []
     var datastore: String?
     var urls: [String] = []
     var bindAddress = "0.0.0.0"
@@ -64,8 +69,10 @@ struct DeploymentPlan: Sendable, Equatable {
     }
     maxPoll = choices.maxPoll
     bindAddress = choices.bindAddress
-    try Self.check("--workers", choices.workers)
-    workerEndpoints = try Self.endpoints(directory, choices.workers)
+    try Self.check("--workers", choices.workerEndpoints.isEmpty ? choices.workers : choices.workerEndpoints.count)
+    workerEndpoints =
+      try choices.workerEndpoints.isEmpty
+      ? Self.endpoints(directory, choices.workers) : Self.endpoints(choices.workerEndpoints)
     urls = try Self.urls(choices)
     bindPort = choices.ports.first ?? Self.defaultPort
     var names = choices.hostNames.isEmpty && choices.urls.isEmpty ? ["localhost", "127.0.0.1"] : choices.hostNames
@@ -107,6 +114,30 @@ struct DeploymentPlan: Sendable, Equatable {
       }
     }
     return endpoints
+  }
+
+  /// Endpoints as the operator gave them; hosts other than loopback are accepted, because keys are made for them.
+  static func endpoints(_ texts: [String]) throws(Problem) -> [WorkerEndpoint] {
+    var endpoints: [WorkerEndpoint] = []
+    for text in texts {
+      do throws(WorkerEndpoint.Failure) {
+        endpoints.append(try WorkerEndpoint(text, isEncrypted: true))
+      } catch {
+        throw Problem(description: "--workers: \(error)")
+      }
+    }
+    guard Set(endpoints).count == endpoints.count else {
+      throw Problem(description: "--workers: an endpoint is there twice")
+    }
+    return endpoints
+  }
+
+  /// Where a worker listens so that frontends reach it at the endpoint. ZeroMQ binds to addresses, not to host names.
+  static func bindEndpoint(of endpoint: WorkerEndpoint) -> WorkerEndpoint {
+    guard endpoint.needsCurve, case .tcp(let host, let port) = endpoint else { return endpoint }
+    var bytes = in6_addr()
+    let isAddress = inet_pton(AF_INET, host, &bytes) == 1 || inet_pton(AF_INET6, host, &bytes) == 1
+    return isAddress ? endpoint : .tcp(host: "0.0.0.0", port: port)
   }
 
   private static func urls(_ choices: Choices) throws(Problem) -> [String] {

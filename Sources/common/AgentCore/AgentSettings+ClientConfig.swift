@@ -1,19 +1,17 @@
 import Configuration
+import Foundation
 
 extension AgentSettings {
   /// The settings of a client file; options of the command line win.
   ///
   /// - Throws: what the file asks for and this version cannot do.
   package init(
-    config: ClientConfig, writeback: String? = nil, buffer: String? = nil
+    config: ClientConfig, writeback: String? = nil, buffer: String? = nil,
+    environment: [String: String] = ProcessInfo.processInfo.environment
   ) throws(AgentError) {
     self.init()
     let client = config.client
-    guard client.proxy == nil, client.proxyConfig == nil else {
-      throw AgentError(
-        .configuration, "Client.proxy and Client.proxy_config: this version does not go through proxies; remove the key"
-      )
-    }
+    proxies = try ProxyPolicy(proxy: client.proxy, config: client.proxyConfig, environment: environment)
     for url in client.serverURLs { _ = try BaseURL(url) }
     serverURLs = client.serverURLs
     caCertificate = client.caCertificate

@@ -11,6 +11,7 @@ package struct AgentSettings: Sendable {
   package var nonce = ""
   package var pinnedServerName = "VelociraptorServer"
   package var tls = TLSSettings()
+  package var proxies = ProxyPolicy.direct
 
   // MARK: timing
   /// Pause after each reader round and between bulk bodies.

@@ -63,6 +63,9 @@ package enum ConfigFile {
       }
       rest = rest.dropFirst(written)
     }
+    // Root changes a file for its owner: the process that reads it must still be able to.
+    var former = stat()
+    if geteuid() == 0, stat(path, &former) == 0 { _ = fchown(descriptor, former.st_uid, former.st_gid) }
     guard fchmod(descriptor, mode) == 0, fsync(descriptor) == 0, close(descriptor) == 0,
       rename(temporary, path) == 0
     else {

@@ -138,19 +138,32 @@ extension FrontendSection {
 
 /// `CryptoWorkers` in a frontend's file: where the workers are.
 package struct CryptoWorkersSection: Sendable, Equatable {
-  /// `endpoints`: list of `ipc:///path` or `tcp://127.0.0.1:port`.
+  /// `endpoints`: list of `ipc:///path` or `tcp://127.0.0.1:port`; with `curve` also `tcp://host:port`.
   package var endpoints: [WorkerEndpoint] = []
   /// `routing_secret`: base64 of 32 bytes, the same in all frontends; keys the choice of worker. Secret.
   package var routingSecret: [UInt8] = []
 
-  package init(endpoints: [WorkerEndpoint], routingSecret: [UInt8]) {
+  /// `curve`: default none; needed for `tcp://` other than loopback. It holds exactly one peer: the workers' key.
+  package var curve: CurveSection?
+
+  package init(endpoints: [WorkerEndpoint], routingSecret: [UInt8], curve: CurveSection? = nil) {
     self.endpoints = endpoints
     self.routingSecret = routingSecret
+    self.curve = curve
+  }
+
+  /// Reads an endpoint of the command line by the same rules as those of the file.
+  package func endpoint(_ text: String) throws(WorkerEndpoint.Failure) -> WorkerEndpoint {
+    try WorkerEndpoint(text, isEncrypted: curve != nil)
   }
 
   init(_ section: SectionReader) throws(ConfigurationError) {
+    curve = try section.section("curve").map(CurveSection.init)
+    if let curve, curve.peerPublicKeys.count != 1 {
+      throw section.wrong("curve.peer_public_keys", "the workers' one public key", "\(curve.peerPublicKeys.count) keys")
+    }
     for text in try section.strings("endpoints") {
-      endpoints.append(try section.endpoint("endpoints", text))
+      endpoints.append(try section.endpoint("endpoints", text, isEncrypted: curve != nil))
     }
     if endpoints.isEmpty {
       throw section.wrong("endpoints", "a list of at least one worker's endpoint", "none")
@@ -183,9 +196,9 @@ extension SectionReader {
     return text
   }
 
-  func endpoint(_ key: String, _ text: String) throws(ConfigurationError) -> WorkerEndpoint {
+  func endpoint(_ key: String, _ text: String, isEncrypted: Bool) throws(ConfigurationError) -> WorkerEndpoint {
     do throws(WorkerEndpoint.Failure) {
-      return try WorkerEndpoint(text)
+      return try WorkerEndpoint(text, isEncrypted: isEncrypted)
     } catch {
       throw wrong(key, error.expected, error.found, remedy: error.remedy)
     }

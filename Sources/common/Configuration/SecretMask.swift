@@ -4,7 +4,7 @@ package enum SecretMask {
   package static let mask = "(hidden)"
 
   private static let secretKeys: Set<String> = [
-    "nonce", "obfuscation_nonce", "routing_secret", "password", "secret", "token", "api_key",
+    "nonce", "obfuscation_nonce", "routing_secret", "secret_key", "password", "secret", "token", "api_key",
   ]
 
   private static let secretSuffixes = ["private_key", "_password", "_secret", "_token", "_connection_string"]

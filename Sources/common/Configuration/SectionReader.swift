@@ -9,10 +9,15 @@ final class SectionReader {
   private let keys: [String]
   private let entries: [String: (line: Int?, node: Node)]
   private var known: Set<String> = []
+  /// Takes the unknown keys when they are not to be refused.
+  private let foreign: ForeignKeys?
 
   /// - Throws: ``ConfigurationError`` when the node is not a section.
-  init(_ node: Node, file: String, path: String = "", line: Int? = nil) throws(ConfigurationError) {
+  init(
+    _ node: Node, file: String, path: String = "", line: Int? = nil, foreign: ForeignKeys? = nil
+  ) throws(ConfigurationError) {
     self.file = file
+    self.foreign = foreign
     self.path = path
     self.line = line ?? node.mark?.line
     guard case .mapping(let mapping) = node else {
@@ -34,8 +39,11 @@ final class SectionReader {
   }
 
   /// The whole file.
-  static func file(text: String, file: String) throws(ConfigurationError) -> SectionReader {
-    try SectionReader(try YAMLDocument.compose(text: text, file: file), file: file)
+  ///
+  /// - Parameter foreign: collects unknown keys; without it they are refused.
+  static func file(text: String, file: String, foreign: ForeignKeys? = nil) throws(ConfigurationError) -> SectionReader
+  {
+    try SectionReader(try YAMLDocument.compose(text: text, file: file), file: file, foreign: foreign)
   }
 
   // MARK: Values
@@ -114,7 +122,19 @@ final class SectionReader {
   /// A section; nil when the key is missing or null.
   func section(_ key: String) throws(ConfigurationError) -> SectionReader? {
     guard let node = node(key) else { return nil }
-    return try SectionReader(node, file: file, path: dotted(key), line: entries[key]?.line)
+    return try SectionReader(node, file: file, path: dotted(key), line: entries[key]?.line, foreign: foreign)
+  }
+
+  /// A list of sections; empty when the key is missing.
+  func sections(_ key: String) throws(ConfigurationError) -> [SectionReader] {
+    guard let node = node(key) else { return [] }
+    guard case .sequence(let items) = node else { throw wrong(key, "a list of sections", Self.kind(node)) }
+    var sections: [SectionReader] = []
+    for (index, item) in items.enumerated() {
+      sections.append(
+        try SectionReader(item, file: file, path: "\(dotted(key))[\(index)]", line: item.mark?.line, foreign: foreign))
+    }
+    return sections
   }
 
   /// Whatever is there, unread.
@@ -131,6 +151,10 @@ final class SectionReader {
   ///
   /// - Throws: ``ConfigurationError`` for the first of them, with the nearest known key.
   func finish() throws(ConfigurationError) {
+    if let foreign {
+      foreign.paths += keys.filter { !known.contains($0) }.map(dotted)
+      return
+    }
     guard let key = keys.first(where: { !known.contains($0) }) else { return }
     let near = known.map { (EditDistance.between($0, key), $0) }.filter { $0.0 <= 2 }.min { $0 < $1 }
     throw wrong(
@@ -176,6 +200,11 @@ final class SectionReader {
     case .alias: return "an alias"
     }
   }
+}
+
+/// The keys of a file that this version does not know, as dotted paths.
+final class ForeignKeys {
+  var paths: [String] = []
 }
 
 /// How far two key names are from each other.

@@ -12,6 +12,10 @@ package struct WorkerConfig: Sendable, Equatable {
   package var privateKey: String
   /// `Frontend.certificate`: PEM; the message certificate.
   package var certificate: String
+  /// `Frontend.previous_private_keys`: list, default empty; keys that `microraptor config rotate` replaced. Secret.
+  package var previousKeys: [PreviousKey] = []
+  /// `CryptoWorkers.curve`: default none; needed for `tcp://` other than loopback.
+  package var curve: CurveSection?
   /// `Frontend.resources`; a worker uses `expected_clients` and `enrollments_per_second`.
   package var resources = ResourcesSection()
   package var monitoring = MonitoringSection()
@@ -40,8 +44,12 @@ package struct WorkerConfig: Sendable, Equatable {
       privateKey: try frontend.requiredPEM("private_key", "PRIVATE KEY"),
       certificate: try frontend.requiredPEM("certificate", "CERTIFICATE"))
     if let reader = try frontend.section("resources") { config.resources = try ResourcesSection(reader) }
+    for reader in try frontend.sections("previous_private_keys") {
+      config.previousKeys.append(try PreviousKey(reader))
+    }
+    config.curve = try workers?.section("curve").map(CurveSection.init)
     if let workers, let text = try workers.string("bind_endpoint"), !text.isEmpty {
-      config.bindEndpoint = try workers.endpoint("bind_endpoint", text)
+      config.bindEndpoint = try workers.endpoint("bind_endpoint", text, isEncrypted: config.curve != nil)
     }
     if let reader = try root.section("Monitoring") { config.monitoring = try MonitoringSection(reader) }
     if let reader = try root.section("Logging") { config.logging = try LoggingSection(reader) }

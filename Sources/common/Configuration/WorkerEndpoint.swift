@@ -1,11 +1,11 @@
-/// Where a crypto-worker listens for frontends: `ipc:///path` or `tcp://loopback:port`.
+/// Where a crypto-worker listens for frontends: `ipc:///path`, `tcp://loopback:port`, or with CURVE `tcp://host:port`.
 ///
 /// Plain TCP between machines would show decrypted jobs to the network and let anyone ask the worker to sign. ZeroMQ's
-/// CURVE is what protects it, and this version has no CURVE keys: such endpoints are refused.
+/// CURVE is what protects it: without keys for it such endpoints are refused.
 package enum WorkerEndpoint: Sendable, Hashable, CustomStringConvertible {
   /// A Unix socket; at most ``pathLimit`` bytes.
   case ipc(path: String)
-  /// A loopback address; IPv6 without brackets.
+  /// A name or an address; IPv6 without brackets.
   case tcp(host: String, port: Int)
 
   /// The longest socket path that the system accepts, in bytes.
@@ -23,15 +23,16 @@ package enum WorkerEndpoint: Sendable, Hashable, CustomStringConvertible {
 
   /// Reads an endpoint.
   ///
+  /// - Parameter isEncrypted: whether there are CURVE keys, so that hosts other than loopback may be named.
   /// - Throws: ``Failure`` with what was expected and what to do.
-  package init(_ text: String) throws(Failure) {
+  package init(_ text: String, isEncrypted: Bool = false) throws(Failure) {
     if text.hasPrefix("ipc://") {
       self = .ipc(path: try Self.socketPath(String(text.dropFirst(6))))
     } else if text.hasPrefix("tcp://") {
-      self = try Self.loopback(text)
+      self = try Self.host(text, isEncrypted)
     } else {
       throw Failure(
-        expected: "ipc:///absolute/path or tcp://127.0.0.1:port", found: SectionReader.shown(text), remedy: nil)
+        expected: "ipc:///absolute/path or tcp://host:port", found: SectionReader.shown(text), remedy: nil)
     }
   }
 
@@ -57,15 +58,27 @@ package enum WorkerEndpoint: Sendable, Hashable, CustomStringConvertible {
     return path
   }
 
-  private static func loopback(_ text: String) throws(Failure) -> WorkerEndpoint {
-    guard let (host, port) = ServerURL.split(text.dropFirst(6)), let port, !host.isEmpty else {
-      throw Failure(expected: "tcp://127.0.0.1:port", found: SectionReader.shown(text), remedy: nil)
+  /// Whether only CURVE makes this endpoint safe: it can be reached from other machines.
+  package var needsCurve: Bool {
+    switch self {
+    case .ipc: return false
+    case .tcp(let host, _): return !Self.isLoopback(host)
     }
-    guard isLoopback(host) else {
+  }
+
+  private static func host(_ text: String, _ isEncrypted: Bool) throws(Failure) -> WorkerEndpoint {
+    guard let (host, port) = ServerURL.split(text.dropFirst(6)), let port, !host.isEmpty,
+      host.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "-._:".contains($0)) })
+    else {
+      throw Failure(
+        expected: "tcp://host:port", found: SectionReader.shown(text),
+        remedy: text.contains("*") ? "for all interfaces use tcp://0.0.0.0:port" : nil)
+    }
+    guard isEncrypted || isLoopback(host) else {
       throw Failure(
         expected: "ipc:// or a loopback tcp:// endpoint", found: SectionReader.shown(text),
-        remedy: "tcp:// between machines needs CURVE keys, which are not available in this version: "
-          + "use ipc:///path or tcp://127.0.0.1:port")
+        remedy: "tcp:// between machines needs CURVE keys under CryptoWorkers.curve; to make them, run: "
+          + "microraptor config workers --directory DIRECTORY \(text) (new deployments: config generate --workers)")
     }
     return .tcp(host: host, port: port)
   }

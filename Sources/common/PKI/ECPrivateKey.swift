@@ -22,6 +22,33 @@ package final class ECPrivateKey: @unchecked Sendable {
     return ECPrivateKey(owning: key)
   }
 
+  /// PEM `PRIVATE KEY` (PKCS#8) or `EC PRIVATE KEY`.
+  ///
+  /// - Throws: ``PKIError`` `.wrongKey` for anything else, RSA keys too.
+  package convenience init(pem: String) throws(PKIError) {
+    guard let der = PEM.firstBlock("PRIVATE KEY", in: pem) ?? PEM.firstBlock("EC PRIVATE KEY", in: pem) else {
+      throw PKIError(.wrongKey, "expected a PEM block `PRIVATE KEY` or `EC PRIVATE KEY`")
+    }
+    let parsed: OpaquePointer? = der.withUnsafeBufferPointer { buffer in
+      var start = buffer.baseAddress
+      return d2i_AutoPrivateKey(nil, &start, buffer.count)
+    }
+    ERR_clear_error()
+    guard let parsed else { throw PKIError(.wrongKey, "not a private key") }
+    guard EVP_PKEY_get_base_id(parsed) == EVP_PKEY_EC else {
+      EVP_PKEY_free(parsed)
+      throw PKIError(.wrongKey, "not an EC key")
+    }
+    self.init(owning: parsed)
+  }
+
+  /// Whether the certificate is of this key.
+  package func matches(_ certificate: Certificate) -> Bool {
+    guard let x509 = try? X509Handle(der: certificate.der) else { return false }
+    defer { ERR_clear_error() }
+    return X509_check_private_key(x509.pointer, handle) == 1
+  }
+
   /// PEM `PRIVATE KEY` (PKCS#8).
   ///
   /// - Throws: ``PKIError`` when libcrypto is out of memory.

@@ -107,7 +107,7 @@ final class EventTable: Sendable {
 }
 
 /// One standing query: run, and run again after its refresh period.
-final class EventQuery: CollectorHost {
+final class EventQuery: CollectorHost, UploadHost {
   private struct State {
     var log: LogBatch
     var collector: Collector?
@@ -216,7 +216,19 @@ final class EventQuery: CollectorHost {
     }
   }
 
-  func uploads(for collector: Collector) -> any UploadTarget { RefusedUploads() }
+  // MARK: uploads (client.md §8.6)
+
+  func uploads(for collector: Collector) -> any UploadTarget { CollectorUploads(host: self, collector: collector) }
+
+  var isUploadCancelled: Bool { isStopped }
+  var compressesUploads: Bool { false }
+
+  /// All standing queries share one session: the numbers start at the time, so that a restart does not repeat them.
+  func nextUploadNumber() -> Int64 { Self.uploadNumbers.next(atLeast: Int64(clamping: time.microseconds())) }
+
+  private static let uploadNumbers = UploadNumbers()
+
+  func deliver(upload message: Proto_VeloMessage, bytes: Int, from collector: Collector) { send(message) }
 
   func deliver(
     _ part: PartBuilder.Part, of query: Proto_VQLRequest, at place: Collector.Place, from collector: Collector
@@ -232,5 +244,17 @@ final class EventQuery: CollectorHost {
 
   private func send(_ message: Proto_VeloMessage) {
     outbox.send(message, isAbandoned: { isStopped })
+  }
+}
+
+/// Numbers that never repeat.
+private final class UploadNumbers: Sendable {
+  private let last = Mutex<Int64>(0)
+
+  func next(atLeast floor: Int64) -> Int64 {
+    last.withLock { last in
+      last = max(last + 1, floor)
+      return last
+    }
   }
 }

@@ -238,7 +238,7 @@ final class Flow: CollectorHost {
 
   // MARK: uploads
 
-  func uploads(for collector: Collector) -> any UploadTarget { FlowUploads(flow: self, collector: collector) }
+  func uploads(for collector: Collector) -> any UploadTarget { CollectorUploads(host: self, collector: collector) }
 
   func nextUploadNumber() -> Int64 {
     state.withLock { state in

@@ -1,3 +1,4 @@
+import Glibc
 import VQL
 import Wire
 
@@ -91,12 +92,27 @@ package struct VQLEngine: CollectorEngine {
       file.mode = Int64(request.mode)
       let stream = try target.begin(file)
       var size: Int64 = 0
-      while let bytes = try read(FlowUploads.pieceSize), !bytes.isEmpty {
-        try stream.write(bytes)
+      var stored: Int64 = 0
+      let isSparse = Self.isSparse(request)
+      while let bytes = try read(CollectorUploads.pieceSize), !bytes.isEmpty {
         size += Int64(bytes.count)
+        if isSparse, bytes.allSatisfy({ $0 == 0 }) {
+          try stream.skip(Int64(bytes.count))
+        } else {
+          try stream.write(bytes)
+          stored += Int64(bytes.count)
+        }
       }
       try stream.finish()
-      return VQLUploadResult(size: size, uploadID: stream.number)
+      return VQLUploadResult(size: size, storedSize: stored, uploadID: stream.number)
+    }
+
+    /// Whether a file of this host has fewer blocks on disk than its size needs.
+    private static func isSparse(_ request: VQLUploadRequest) -> Bool {
+      guard ["", "auto", "file"].contains(request.accessor) else { return false }
+      var status = stat()
+      guard stat(request.path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return false }
+      return Int64(status.st_blocks) * 512 < Int64(status.st_size)
     }
   }
 }

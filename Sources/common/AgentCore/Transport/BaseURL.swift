@@ -24,6 +24,9 @@ package struct BaseURL: Equatable, Sendable {
   package var host: String { url.host }
   package var port: Int { url.port }
 
+  /// `host:port`, with brackets for IPv6.
+  package var authority: String { url.authority }
+
   /// The value of the `Host` header.
   package var hostHeader: String {
     guard port == (usesTLS ? 443 : 80) else { return url.authority }

@@ -30,13 +30,16 @@ final class ExchangeHandler: ChannelInboundHandler {
   }
 
   private let timeouts: Timeouts
+  /// Requests are written for this proxy, in absolute form.
+  private let proxy: ProxyURL?
   private var exchange: Exchange?
   private var timer: Scheduled<Void>?
   private var context: ChannelHandlerContext?
   private var failure: String?
 
-  init(timeouts: Timeouts) {
+  init(timeouts: Timeouts, proxy: ProxyURL? = nil) {
     self.timeouts = timeouts
+    self.proxy = proxy
   }
 
   func handlerAdded(context: ChannelHandlerContext) { self.context = context }
@@ -54,7 +57,7 @@ final class ExchangeHandler: ChannelInboundHandler {
     }
     exchange = Exchange(
       assembler: ResponseAssembler(limit: request.responseLimit), promise: promise, onHeaders: request.onHeaders)
-    context.write(wrapOutboundOut(.head(Self.head(request))), promise: nil)
+    context.write(wrapOutboundOut(.head(head(request))), promise: nil)
     if let body = request.body { write(body, context) }
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
     restartTimer(timeouts.answer)
@@ -79,16 +82,18 @@ final class ExchangeHandler: ChannelInboundHandler {
   /// Ends the exchange that is under way, and the connection.
   func cancel() { feed(.failed("cancelled")) }
 
-  private static func head(_ request: TransportRequest) -> HTTPRequestHead {
+  private func head(_ request: TransportRequest) -> HTTPRequestHead {
     var headers = HTTPHeaders()
+    let target = request.url.target(request.handler, redirected: request.isRedirected)
     headers.add(name: "Host", value: request.url.hostHeader)
     headers.add(name: "User-Agent", value: "Velociraptor")
     headers.add(name: "Content-Type", value: "application/binary")
     if request.isUrgent { headers.add(name: "X-Priority", value: "urgent") }
     if let body = request.body { headers.add(name: "Content-Length", value: String(body.count)) }
+    if let authorization = proxy?.authorization { headers.add(name: "Proxy-Authorization", value: authorization) }
     return HTTPRequestHead(
       version: .http1_1, method: request.body == nil ? .GET : .POST,
-      uri: request.url.target(request.handler, redirected: request.isRedirected), headers: headers)
+      uri: proxy == nil ? target : "http://\(request.url.hostHeader)\(target)", headers: headers)
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) { feed(.part(unwrapInboundIn(data))) }

@@ -1,18 +1,22 @@
-import Glibc
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOHTTP1
 import NIOPosix
 import NIOSSL
-import NIOTLS
 
 /// HTTP/1.1 over TCP or TLS with keep-alive. One exchange per connection at a time; idle connections are used again
 /// by whichever loop comes next.
 package final class NIOTransport: Transport {
   private struct Connection: Sendable {
-    let origin: String
+    let route: Route
     let channel: any Channel
     let handler: NIOLoopBound<ExchangeHandler>
+  }
+
+  /// Connections can be shared between requests that agree in this.
+  private struct Route: Hashable, Sendable {
+    let origin: String
+    let proxy: ProxyURL?
   }
 
   /// Reader, sender and a spare.
@@ -20,15 +24,22 @@ package final class NIOTransport: Transport {
 
   private let group: MultiThreadedEventLoopGroup
   private let tls: TLSPolicy
+  private let proxies: ProxyPolicy
+  private let onChain: (@Sendable ([[UInt8]]) -> Void)?
   private let timeouts: ExchangeHandler.Timeouts
   private let connectTimeout: TimeAmount
   private let idle = NIOLockedValueBox<[Connection]>([])
 
+  /// - Parameter onChain: told the certificates that a server shows, accepted or not.
   /// - Throws: when a certificate or key of the configuration cannot be read.
-  package init(settings: AgentSettings, rules: any LeafRules) throws {
+  package init(
+    settings: AgentSettings, rules: any LeafRules, onChain: (@Sendable ([[UInt8]]) -> Void)? = nil
+  ) throws {
+    self.onChain = onChain
     let timeout = settings.connectionTimeout
     timeouts = ExchangeHandler.Timeouts(
       answer: .milliseconds(timeout.milliseconds), idle: .milliseconds(min(timeout, .seconds(60)).milliseconds))
+    proxies = settings.proxies
     connectTimeout = .milliseconds(min(timeout, .seconds(15)).milliseconds)
     do {
       tls = try TLSPolicy(
@@ -50,7 +61,16 @@ package final class NIOTransport: Transport {
   }
 
   package func perform(_ request: TransportRequest) async throws -> TransportAnswer {
-    if let connection = takeIdle(request.url.origin) {
+    let proxy = proxies.proxy(for: request.url, handler: request.handler)
+    let answer = try await perform(request, Route(origin: request.url.origin, proxy: proxy))
+    if let proxy, !request.url.usesTLS, let refusal = ProxyAnswer.refusal(answer, of: proxy) {
+      throw AgentError(.connection, refusal)
+    }
+    return answer
+  }
+
+  private func perform(_ request: TransportRequest, _ route: Route) async throws -> TransportAnswer {
+    if let connection = takeIdle(route) {
       do {
         return try await exchange(request, on: connection)
       } catch let broken as ExchangeHandler.Broken {
@@ -58,7 +78,7 @@ package final class NIOTransport: Transport {
         guard broken.beforeResponse, !Task.isCancelled else { throw AgentError(.connection, broken.reason) }
       }
     }
-    let connection = try await connect(to: request.url)
+    let connection = try await connect(to: request.url, route)
     do {
       return try await exchange(request, on: connection)
     } catch let broken as ExchangeHandler.Broken {
@@ -66,10 +86,10 @@ package final class NIOTransport: Transport {
     }
   }
 
-  private func takeIdle(_ origin: String) -> Connection? {
+  private func takeIdle(_ route: Route) -> Connection? {
     let (found, stale) = idle.withLockedValue { idle -> (Connection?, [Connection]) in
-      let stale = idle.filter { $0.origin != origin || !$0.channel.isActive }
-      idle.removeAll { $0.origin != origin || !$0.channel.isActive }
+      let stale = idle.filter { $0.route != route || !$0.channel.isActive }
+      idle.removeAll { $0.route != route || !$0.channel.isActive }
       return (idle.popLast(), stale)
     }
     for connection in stale { connection.channel.close(promise: nil) }
@@ -100,13 +120,13 @@ package final class NIOTransport: Transport {
 
   // MARK: connecting
 
-  private func connect(to url: BaseURL) async throws -> Connection {
-    guard url.usesTLS else { return try await connect(to: url, attempt: nil, refusals: RefusalBox()) }
+  private func connect(to url: BaseURL, _ route: Route) async throws -> Connection {
+    guard url.usesTLS else { return try await connect(to: url, route, attempt: nil, refusals: RefusalBox()) }
     let refusals = RefusalBox()
     var last: any Error = AgentError(.tls, "no TLS rule applies")
     for attempt in tls.attempts {
       do {
-        return try await connect(to: url, attempt: attempt, refusals: refusals)
+        return try await connect(to: url, route, attempt: attempt, refusals: refusals)
       } catch {
         last = error
         // Only a refused certificate is worth the next rule; a refused connection is not.
@@ -119,10 +139,11 @@ package final class NIOTransport: Transport {
   }
 
   private func connect(
-    to url: BaseURL, attempt: TLSPolicy.Attempt?, refusals: RefusalBox
+    to url: BaseURL, _ route: Route, attempt: TLSPolicy.Attempt?, refusals: RefusalBox
   ) async throws -> Connection {
-    let tls = tls
     let timeouts = timeouts
+    let opening = OpeningBox()
+    let addProtocol = protocolStack(url, route, attempt, refusals, opening)
     do {
       let channel = try await ClientBootstrap(group: group)
         .connectTimeout(connectTimeout)
@@ -130,48 +151,56 @@ package final class NIOTransport: Transport {
         .channelOption(.tcpOption(.tcp_nodelay), value: 1)
         .channelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {
-            let pipeline = channel.pipeline.syncOperations
-            if let attempt {
-              try pipeline.addHandler(tls.handler(for: url, attempt: attempt, report: refusals.set))
-              try pipeline.addHandler(HandshakeGate(timeout: timeouts.answer, loop: channel.eventLoop))
-            }
-            try pipeline.addHTTPClientHandlers()
-            try pipeline.addHandler(ExchangeHandler(timeouts: timeouts))
+            guard let proxy = route.proxy, url.usesTLS else { return try addProtocol(channel) }
+            let tunnel = ProxyTunnel(
+              to: url, through: proxy, timeout: timeouts.answer, loop: channel.eventLoop,
+              addProtocol: { try addProtocol(channel) })
+            opening.append(tunnel.opened)
+            try channel.pipeline.syncOperations.addHandler(tunnel)
           }
         }
-        .connect(host: url.host, port: url.port).get()
-      let handler = try await channel.eventLoop.flatSubmit {
-        channel.eventLoop.makeCompletedFuture {
-          let pipeline = channel.pipeline.syncOperations
-          let handler = try pipeline.handler(type: ExchangeHandler.self)
-          return (
-            NIOLoopBound(handler, eventLoop: channel.eventLoop),
-            try? pipeline.handler(type: HandshakeGate.self).opened
-          )
-        }
+        .connect(host: route.proxy?.host ?? url.host, port: route.proxy?.port ?? url.port).get()
+      try await opening.wait()
+      let handler = try await channel.eventLoop.submit {
+        NIOLoopBound(
+          try channel.pipeline.syncOperations.handler(type: ExchangeHandler.self), eventLoop: channel.eventLoop)
       }.get()
-      if let opened = handler.1 { try await opened.get() }
-      return Connection(origin: url.origin, channel: channel, handler: handler.0)
+      return Connection(route: route, channel: channel, handler: handler)
     } catch let error as AgentError {
       throw error
     } catch {
-      throw AgentError(.connection, "cannot connect to \(url.origin): \(ConnectionFailure.text(error))")
+      let place = route.proxy.map { "the proxy \($0)" } ?? url.origin
+      throw AgentError(.connection, "cannot connect to \(place): \(ConnectionFailure.text(error))")
+    }
+  }
+
+  /// What adds the handlers of the connection to the server itself, in a tunnel or not.
+  private func protocolStack(
+    _ url: BaseURL, _ route: Route, _ attempt: TLSPolicy.Attempt?, _ refusals: RefusalBox, _ opening: OpeningBox
+  ) -> @Sendable (any Channel) throws -> Void {
+    let (tls, timeouts, onChain) = (tls, timeouts, onChain)
+    return { channel in
+      let pipeline = channel.pipeline.syncOperations
+      if let attempt {
+        try pipeline.addHandler(tls.handler(for: url, attempt: attempt, report: refusals.set, onChain: onChain))
+        let gate = HandshakeGate(timeout: timeouts.answer, loop: channel.eventLoop)
+        opening.append(gate.opened)
+        try pipeline.addHandler(gate)
+      }
+      try pipeline.addHTTPClientHandlers()
+      try pipeline.addHandler(ExchangeHandler(timeouts: timeouts, proxy: attempt == nil ? route.proxy : nil))
     }
   }
 }
 
-/// What an operator needs to read of a failed connection.
-enum ConnectionFailure {
-  static func text(_ error: any Error) -> String {
-    if let error = error as? NIOConnectionError {
-      if let reason = error.connectionErrors.first?.error { return text(reason) }
-      if error.dnsAError != nil || error.dnsAAAAError != nil { return "the name \(error.host) cannot be resolved" }
-    }
-    if let error = error as? IOError { return String(cString: strerror(error.errnoCode)) }
-    if case ChannelError.connectTimeout(let time) = error {
-      return "no answer in \(time.nanoseconds / 1_000_000_000) s"
-    }
-    return String(describing: error)
+/// When the parts of a connection are ready. Kept outside the pipeline, which is empty after a failure.
+private final class OpeningBox: Sendable {
+  private let futures = NIOLockedValueBox<[EventLoopFuture<Void>]>([])
+  func append(_ future: EventLoopFuture<Void>) { futures.withLockedValue { $0.append(future) } }
+
+  /// Each part may add the next one.
+  func wait() async throws {
+    while let next = futures.withLockedValue({ $0.isEmpty ? nil : $0.removeFirst() }) { try await next.get() }
   }
 }
 
@@ -180,44 +209,4 @@ private final class RefusalBox: Sendable {
   private let box = NIOLockedValueBox<String?>(nil)
   var reason: String? { box.withLockedValue { $0 } }
   func set(_ reason: String) { box.withLockedValue { $0 = reason } }
-}
-
-/// Tells when the TLS handshake is done, and bounds its time.
-private final class HandshakeGate: ChannelInboundHandler {
-  typealias InboundIn = NIOAny
-
-  private let promise: EventLoopPromise<Void>
-  private let timer: Scheduled<Void>
-
-  var opened: EventLoopFuture<Void> { promise.futureResult }
-
-  init(timeout: TimeAmount, loop: any EventLoop) {
-    let promise = loop.makePromise(of: Void.self)
-    self.promise = promise
-    timer = loop.scheduleTask(in: timeout) { promise.fail(AgentError(.connection, "the TLS handshake takes too long")) }
-  }
-
-  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-    if case TLSUserEvent.handshakeCompleted? = event as? TLSUserEvent { finish(.success(())) }
-    context.fireUserInboundEventTriggered(event)
-  }
-
-  func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    finish(.failure(AgentError(.connection, "TLS: \(error)")))
-    context.fireErrorCaught(error)
-  }
-
-  func channelInactive(context: ChannelHandlerContext) {
-    finish(.failure(AgentError(.connection, "the connection was closed inside the TLS handshake")))
-    context.fireChannelInactive()
-  }
-
-  func handlerRemoved(context: ChannelHandlerContext) {
-    finish(.failure(AgentError(.connection, "the connection was closed inside the TLS handshake")))
-  }
-
-  private func finish(_ result: Result<Void, any Error>) {
-    timer.cancel()
-    promise.completeWith(result)
-  }
 }

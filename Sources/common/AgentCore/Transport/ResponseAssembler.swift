@@ -85,7 +85,8 @@ struct ResponseAssembler {
     TransportAnswer(
       status: Int(head.status.code), body: Array(body.readableBytesView),
       location: head.headers.first(name: "Location"),
-      retryAfter: head.headers.first(name: "Retry-After").flatMap(retryAfter))
+      retryAfter: head.headers.first(name: "Retry-After").flatMap(retryAfter),
+      date: head.headers.first(name: "Date"))
   }
 
   /// Delta seconds; dates and garbage are ignored.

@@ -68,7 +68,8 @@ struct TLSPolicy: Sendable {
 
   /// The TLS handler of one connection; `report` is told why our rules refused.
   func handler(
-    for url: BaseURL, attempt: Attempt, report: @escaping @Sendable (String) -> Void
+    for url: BaseURL, attempt: Attempt, report: @escaping @Sendable (String) -> Void,
+    onChain: (@Sendable ([[UInt8]]) -> Void)? = nil
   ) throws -> NIOSSLClientHandler {
     let name = settings.useSelfSigned ? pinnedName : url.host
     let serverName = Self.isAddress(name) ? nil : name
@@ -79,6 +80,7 @@ struct TLSPolicy: Sendable {
       return try NIOSSLClientHandler(context: own, serverHostname: serverName) { chain, promise in
         do {
           let ders = try chain.map { try $0.toDERBytes() }
+          onChain?(ders)
           guard let reason = policy.refusal(ofChain: ders, host: url.host) else {
             return promise.succeed(.certificateVerified)
           }

@@ -25,12 +25,17 @@ package struct TransportAnswer: Equatable, Sendable {
   package var body: [UInt8]
   package var location: String?
   package var retryAfter: Duration?
+  /// The `Date` header as it came.
+  package var date: String?
 
-  package init(status: Int, body: [UInt8], location: String? = nil, retryAfter: Duration? = nil) {
+  package init(
+    status: Int, body: [UInt8], location: String? = nil, retryAfter: Duration? = nil, date: String? = nil
+  ) {
     self.status = status
     self.body = body
     self.location = location
     self.retryAfter = retryAfter
+    self.date = date
   }
 }
 

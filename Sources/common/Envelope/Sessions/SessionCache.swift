@@ -1,5 +1,19 @@
 import PublicIdentity
 
+/// The exact bytes of an `encrypted_cipher`, hashed in one go: an array of bytes would be hashed byte by byte, which costs
+/// more than the cryptography of a small body.
+package struct SessionKey: Hashable, Sendable {
+  package let bytes: [UInt8]
+
+  package init(_ bytes: [UInt8]) {
+    self.bytes = bytes
+  }
+
+  package func hash(into hasher: inout Hasher) {
+    bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
+  }
+}
+
 /// The sessions of authenticated clients: a true LRU of sources, each with its key, one inbound and one outbound
 /// session (crypto.md §7). Inbound sessions are found by the exact bytes of `encrypted_cipher`.
 package struct SessionCache: Sendable {
@@ -11,7 +25,7 @@ package struct SessionCache: Sendable {
   }
 
   private var entries: LeastRecentlyUsed<ClientName, Entry>
-  private var names: [[UInt8]: ClientName] = [:]
+  private var names: [SessionKey: ClientName] = [:]
 
   /// - Parameter capacity: sources, `Frontend.resources.expected_clients`.
   package init(capacity: Int) {
@@ -24,7 +38,7 @@ package struct SessionCache: Sendable {
 
   /// The session with exactly this `encrypted_cipher`, and whose it is. Counts as a use.
   package mutating func inbound(_ encryptedCipher: [UInt8]) -> (name: ClientName, entry: Entry)? {
-    guard let name = names[encryptedCipher], let entry = entries.use(name) else { return nil }
+    guard let name = names[SessionKey(encryptedCipher)], let entry = entries.use(name) else { return nil }
     return (name, entry)
   }
 
@@ -34,11 +48,11 @@ package struct SessionCache: Sendable {
   /// Takes an authenticated session; the client's former inbound session leaves, its outbound one stays.
   package mutating func store(inbound session: InboundSession, of name: ClientName, publicKey: RSAPublicKey) {
     var entry = entries.peek(name) ?? Entry(publicKey: publicKey)
-    if let former = entry.inbound { names[former.encryptedCipher] = nil }
+    if let former = entry.inbound { names[SessionKey(former.encryptedCipher)] = nil }
     entry.publicKey = publicKey
     entry.inbound = session
     put(entry, name)
-    names[session.encryptedCipher] = name
+    names[SessionKey(session.encryptedCipher)] = name
   }
 
   /// Takes a session of ours towards a client.
@@ -54,12 +68,12 @@ package struct SessionCache: Sendable {
 
   /// Drops all of a client.
   package mutating func forget(_ name: ClientName) {
-    if let session = entries.remove(name)?.inbound { names[session.encryptedCipher] = nil }
+    if let session = entries.remove(name)?.inbound { names[SessionKey(session.encryptedCipher)] = nil }
   }
 
   private mutating func put(_ entry: Entry, _ name: ClientName) {
     if let evicted = entries.store(entry, for: name), let session = evicted.value.inbound {
-      names[session.encryptedCipher] = nil
+      names[SessionKey(session.encryptedCipher)] = nil
     }
   }
 }
@@ -76,7 +90,7 @@ package struct UnauthenticatedSessions: Sendable {
   /// Milliseconds that a session is kept after it was unwrapped.
   package static let lifetime: UInt64 = 60_000
 
-  private var entries: LeastRecentlyUsed<[UInt8], Entry>
+  private var entries: LeastRecentlyUsed<SessionKey, Entry>
 
   package init(capacity: Int) {
     entries = LeastRecentlyUsed(capacity: capacity)
@@ -86,9 +100,9 @@ package struct UnauthenticatedSessions: Sendable {
 
   /// - Parameter now: milliseconds of a monotonic clock.
   package mutating func session(_ encryptedCipher: [UInt8], now: UInt64) -> InboundSession? {
-    guard let entry = entries.peek(encryptedCipher) else { return nil }
+    guard let entry = entries.peek(SessionKey(encryptedCipher)) else { return nil }
     guard entry.expires > now else {
-      _ = entries.remove(encryptedCipher)
+      _ = entries.remove(SessionKey(encryptedCipher))
       return nil
     }
     return entry.session
@@ -97,10 +111,10 @@ package struct UnauthenticatedSessions: Sendable {
   package mutating func store(_ session: InboundSession, now: UInt64) {
     // Entries are never "used", so the oldest is also the first to expire.
     while let oldest = entries.leastRecent, oldest.value.expires <= now { _ = entries.remove(oldest.key) }
-    _ = entries.store(Entry(session: session, expires: now + Self.lifetime), for: session.encryptedCipher)
+    _ = entries.store(Entry(session: session, expires: now + Self.lifetime), for: SessionKey(session.encryptedCipher))
   }
 
   package mutating func remove(_ encryptedCipher: [UInt8]) {
-    _ = entries.remove(encryptedCipher)
+    _ = entries.remove(SessionKey(encryptedCipher))
   }
 }

@@ -106,11 +106,11 @@ enum ArtifactRunner {
     guard let artifact = context.options.artifacts.first(where: { $0.name == name }) else {
       return context.log(.none, "Artifact \(name) not found")
     }
-    guard context.artifactStack.count < maximumNesting else {
-      return context.log(.none, "Stack overflow: \((context.artifactStack + [name]).joined(separator: ", "))")
+    guard context.threadState.artifactStack.count < maximumNesting else {
+      return context.log(.none, "Stack overflow: \((context.threadState.artifactStack + [name]).joined(separator: ", "))")
     }
-    context.artifactStack.append(name)
-    defer { context.artifactStack.removeLast() }
+    context.threadState.artifactStack.append(name)
+    defer { context.threadState.artifactStack.removeLast() }
     guard context.enter() else { return }
     defer { context.leave() }
     do { try run(artifact, arguments, scope, emit) } catch { context.log(.none, "\(name): \(error)") }
@@ -144,6 +144,9 @@ enum ArtifactRunner {
     // With preconditions of their own, sources are collectors of their own.
     let split = artifact.precondition.isEmpty && sources.contains { !$0.precondition.isEmpty }
     let groups = split ? sources.map { [$0] } : [sources]
+    if artifact.type.uppercased().hasSuffix("_EVENT"), sources.count > 1 {
+      return runEvents(artifact, sources, base, split: split, honours: honours, emit)
+    }
     try withoutActuallyEscaping(emit) { emit in
       for group in groups {
         let precondition = split ? group.first?.precondition ?? "" : artifact.precondition
@@ -152,6 +155,26 @@ enum ArtifactRunner {
         guard try collector.run(group, precondition: honours ? precondition : "") else { return }
       }
     }
+  }
+
+  /// Event sources never end, hence each has a thread of its own.
+  private static func runEvents(
+    _ artifact: VQLArtifact, _ sources: [VQLArtifact.Source], _ base: Scope, split: Bool, honours: Bool,
+    _ emit: RowSink
+  ) {
+    let crew = Crew(base.context)
+    defer { crew.stop() }
+    for source in sources {
+      let precondition = honours ? split ? source.precondition : artifact.precondition : ""
+      crew.start { crew in
+        let collector = Collector(artifact, base, { crew.send($0) })
+        defer { collector.scope.close() }
+        do { _ = try collector.run([source], precondition: precondition) } catch {
+          base.context.log(.none, "\(artifact.name): \(error)")
+        }
+      }
+    }
+    crew.drain(emit)
   }
 
   private static func materialize(_ value: VQLValue, _ scope: Scope) -> VQLValue {

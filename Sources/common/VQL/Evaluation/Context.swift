@@ -33,7 +33,7 @@ package struct VQLStatistics: Sendable, Equatable {
   package var functionsCalled: Int64 = 0
 }
 
-/// What all scopes of one session share. Used by the session's thread only.
+/// What all scopes of one session share. Used by one thread at a time: the session's, or the one whose turn it is.
 final class Context {
   /// Scopes, stored expressions and calls may be nested this deep (language.md §4.1).
   static let maximumDepth = 1000
@@ -46,13 +46,13 @@ final class Context {
   let cancellation: Cancellation
   var statistics = VQLStatistics()
   var failure: (any Error)?
-  private var depth = 0
-  private var stackLimit: UInt = 0
+  var threadState = ThreadState()
+  /// Set once queries run beside each other.
+  var turns: Turns?
   private var overflowReported = false
   var statementText = ""
   private var patterns: [[UInt8]: Regex?] = [:]
   private var lambdas: [[UInt8]: Result<Lambda, VQLError>] = [:]
-  var artifactStack: [String] = []
   var uploads: [String: VQLValue] = [:]
   var logTimes: [[UInt8]: Int64] = [:]
   var caches: [String: VQLValue] = [:]
@@ -73,11 +73,15 @@ final class Context {
   // MARK: stopping
 
   /// True once the query must end: cancelled, or the caller's sink or throttle failed.
-  var isStopped: Bool { failure != nil || cancellation.isCancelled }
+  var isStopped: Bool {
+    if let stopper = threadState.stopper, stopper.isStopped { return true }
+    return !threadState.isDetached && (failure != nil || cancellation.isCancelled)
+  }
 
   /// Counts one operation; false when the query must end.
   func operation() -> Bool {
     statistics.rowsScanned &+= 1
+    if let turns, turns.others > 0, statistics.rowsScanned & 0xFF == 0 { yieldTurn() }
     if let throttle = options.throttle {
       do { try throttle() } catch {
         if failure == nil { failure = error }
@@ -91,8 +95,10 @@ final class Context {
     var left = nanoseconds
     while left > 0 && !isStopped {
       let piece = min(left, 20_000_000)
-      var time = timespec(tv_sec: 0, tv_nsec: Int(piece))
-      nanosleep(&time, nil)
+      outside {
+        var time = timespec(tv_sec: 0, tv_nsec: Int(piece))
+        nanosleep(&time, nil)
+      }
       left -= piece
     }
     return !isStopped
@@ -105,13 +111,13 @@ final class Context {
     var attributes = pthread_attr_t()
     var address: UnsafeMutableRawPointer?
     var size = 0
-    stackLimit = 0
+    threadState.stackLimit = 0
     // A GNU extension that the headers hide without _GNU_SOURCE.
     typealias GetAttributes = @convention(c) (pthread_t, UnsafeMutablePointer<pthread_attr_t>) -> Int32
     guard let symbol = dlsym(nil, "pthread_getattr_np") else { return }
     guard unsafeBitCast(symbol, to: GetAttributes.self)(pthread_self(), &attributes) == 0 else { return }
     if pthread_attr_getstack(&attributes, &address, &size) == 0, let address {
-      stackLimit = UInt(bitPattern: address) + min(Self.stackReserve, UInt(size) / 2)
+      threadState.stackLimit = UInt(bitPattern: address) + min(Self.stackReserve, UInt(size) / 2)
     }
     pthread_attr_destroy(&attributes)
   }
@@ -120,16 +126,16 @@ final class Context {
   func enter() -> Bool {
     var marker: UInt8 = 0
     let here = withUnsafeMutablePointer(to: &marker) { UInt(bitPattern: $0) }
-    if depth >= Self.maximumDepth || here < stackLimit {
+    if threadState.depth >= Self.maximumDepth || here < threadState.stackLimit {
       if !overflowReported { log(.none, "Stack Overflow: \(statementText)") }
       overflowReported = true
       return false
     }
-    depth += 1
+    threadState.depth += 1
     return true
   }
 
-  func leave() { depth -= 1 }
+  func leave() { threadState.depth -= 1 }
 
   func startStatement(_ text: @autoclosure () -> String) {
     overflowReported = false

@@ -19,23 +19,32 @@ extension Functions {
     },
     FunctionSpec("scope", "", "The current scope.") { call in .object(ScopeObject(call.scope)) },
     FunctionSpec("background", "query: query", "Runs a query to its end and drops its rows.") { call in
-      call.query("query")?.run(call.scope) { _ in !call.context.isStopped }
+      guard let query = call.query("query") else { return .null }
+      let crew = Crew(call.context, forSession: true)
+      let scope = call.scope
+      scope.root.onClose { crew.stop() }
+      crew.start { _ in query.run(scope) { _ in !scope.context.isStopped } }
       return .null
     },
     FunctionSpec("atexit", "query*: any, env: dict, timeout: uint", "Runs a query when the scope closes.") { call in
       let layer = try call.dict("env") ?? VQLDict()
       guard let query = call.value("query") else { return .null }
       let root = call.scope.root
+      let limit = max(1, min(try call.int("timeout") ?? 60, 86_400)) * 1_000_000_000
       root.onClose {
         let text = String(decoding: query.text, as: UTF8.self)
         call.context.log(.none, "Running AtExit query \(text)")
         let scope = root.child(.row(layer))
-        if case .query(let stored) = query {
-          stored.run(scope) { _ in true }
-        } else if let statements = try? Parser.program(text) {
-          let bindings = Bindings()
-          let own = scope.child(.bindings(bindings))
-          for statement in statements { try? StatementRunner.run(statement, in: own, bindings: bindings) { _ in true } }
+        call.context.closing(nanoseconds: limit) {
+          if case .query(let stored) = query {
+            stored.run(scope) { _ in !call.context.isStopped }
+          } else if let statements = try? Parser.program(text) {
+            let bindings = Bindings()
+            let own = scope.child(.bindings(bindings))
+            for statement in statements {
+              try? StatementRunner.run(statement, in: own, bindings: bindings) { _ in !call.context.isStopped }
+            }
+          }
         }
       }
       return .bool(true)

@@ -94,7 +94,7 @@ extension Functions {
       hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
       hints.ai_family = kind == "A" ? AF_INET : kind == "AAAA" ? AF_INET6 : AF_UNSPEC
       var head: UnsafeMutablePointer<addrinfo>?
-      let code = getaddrinfo(name, nil, &hints, &head)
+      let code = call.context.outside { getaddrinfo(name, nil, &hints, &head) }
       guard code == 0 else { throw CallError("lookup \(name): \(String(cString: gai_strerror(code)))") }
       defer { freeaddrinfo(head) }
       var found: [VQLValue] = []

@@ -187,7 +187,7 @@ extension Plugins {
     var output: [UInt8] = []
     var errors: [UInt8] = []
     reading: while !call.context.isStopped {
-      switch child.next(milliseconds: 50) {
+      switch call.context.outside({ child.next(milliseconds: 50) }) {
       case .ended: break reading
       case .waiting: continue
       case .output(let bytes): output += bytes
@@ -215,7 +215,8 @@ extension Plugins {
       }
     }
     if call.context.isStopped { return }
-    let code = child.exitCode { call.context.isStopped }
+    let cancellation = call.context.cancellation
+    let code = call.context.outside { child.exitCode { cancellation.isCancelled } }
     if !separator.isEmpty {
       if !output.isEmpty, !emit(result(output, [], 0, false)) { return }
       output = []

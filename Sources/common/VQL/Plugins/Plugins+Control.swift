@@ -7,14 +7,20 @@ extension Plugins {
       let column = call.text("column") ?? ""
       let query = call.value("query")
       guard let rows = call.value("row") else { return }
+      func pick(_ row: VQLValue) -> VQLValue {
+        if column.isEmpty { return row }
+        let picked = Members.get(row, column, call.scope)?.resolved ?? .null
+        if picked.isNull { return .dict(VQLDict()) }
+        if case .query(let inner) = picked { return .array(inner.collect(call.scope)) }
+        return picked
+      }
+      let workers = call.bool("async") ? 100 : max(1, min(try call.int("workers") ?? 1, 100))
+      if workers > 1, let query {
+        return foreachConcurrently(call, rows, query, workers: Int(workers), pick: pick, emit)
+      }
       RowIteration.run(rows, call.scope) { row in
         guard call.context.operation() else { return false }
-        var row = row
-        if !column.isEmpty {
-          row = Members.get(row, column, call.scope)?.resolved ?? .null
-          if row.isNull { row = .dict(VQLDict()) }
-          if case .query(let inner) = row { row = .array(inner.collect(call.scope)) }
-        }
+        let row = pick(row)
         guard let query else { return emit(row) }
         let scope = call.scope.child(row: row)
         defer { if scope.hasDestructors { scope.runDestructors() } }
@@ -41,10 +47,14 @@ extension Plugins {
       }
     },
     PluginSpec("chain", "async: bool", "Runs queries one after the other.", anyNames: true) { call, emit in
-      chain(call, emit)
+      if call.bool("async") {
+        gather(call, call.others) { $0.drain(emit) }
+      } else {
+        chain(call, emit)
+      }
     },
     PluginSpec("combine", "", "Runs queries and merges their rows.", anyNames: true) { call, emit in
-      chain(call, emit)
+      gather(call, call.all) { $0.drain(emit) }
     },
     PluginSpec("range", "start: int, end*: int, step: int", "Numbers from start to below end.") { call, emit in
       var value = try call.int("start") ?? 0
@@ -100,23 +110,24 @@ extension Plugins {
     defer { if !call.bool("inherit") { scope.close() } }
     let exit = try call.lambda("exit")
     let seconds = try call.float("timeout") ?? 0
-    let deadline = seconds > 0 ? Clock.nanoseconds &+ VQLValue.truncate(min(seconds, 1e9) * 1e9) : Int64.max
     var wanted = true
-    let sink: RowSink = { row in
-      if Clock.nanoseconds > deadline { wanted = false }
-      wanted = wanted && emit(row)
+    func sink(_ row: VQLValue) -> Bool {
+      wanted = emit(row)
       if let exit, exit.call([row], in: scope).isTrue(scope) { wanted = false }
       return wanted
     }
     guard let value = call.value("query") else { return }
-    if case .query(let stored) = value {
-      stored.run(scope, sink)
-      return
-    }
-    let text = String(decoding: Call.string(value), as: UTF8.self)
-    call.log("running query \(text)")
-    for statement in try Parser.program(text) where wanted {
-      try StatementRunner.run(statement, in: scope, bindings: bindings, sink)
+    let limit = seconds > 0 ? VQLValue.truncate(min(seconds, 1e9) * 1e9) : Int64.max
+    try call.context.limited(nanoseconds: limit) {
+      if case .query(let stored) = value {
+        stored.run(scope, sink)
+        return
+      }
+      let text = String(decoding: Call.string(value), as: UTF8.self)
+      call.log("running query \(text)")
+      for statement in try Parser.program(text) where wanted {
+        try StatementRunner.run(statement, in: scope, bindings: bindings, sink)
+      }
     }
   }
 

@@ -6,6 +6,13 @@ extension Plugins {
       let lambda = try call.lambda("batch_func")
       let size = try call.int("batch_size") ?? (lambda == nil ? 10 : .max)
       let timeout = try call.int("timeout") ?? 3600
+      if call.has("timeout") {
+        return timedBatches(
+          call, seconds: max(1, timeout),
+          isFull: { rows in
+            Int64(rows.count) >= size || lambda?.call([.array(rows)], in: call.scope).isTrue(call.scope) == true
+          }, emit)
+      }
       var rows: [VQLValue] = []
       var started = Clock.seconds
       func send() -> Bool {
@@ -35,10 +42,7 @@ extension Plugins {
       }
     },
     PluginSpec("delay", "query*: query, delay*: int, buffer_size: int", "Rows some seconds later.") { call, emit in
-      let delay = max(0, min(try call.int("delay") ?? 0, 86_400))
-      call.query("query")?.run(call.scope) { row in
-        call.context.sleep(nanoseconds: delay * 1_000_000_000) && emit(row)
-      }
+      try delay(call, emit)
     },
     PluginSpec(
       "dedup", "key*: string, query*: query, timeout: uint, size: int", "Drops rows whose key was seen lately."
@@ -90,41 +94,11 @@ extension Plugins {
     PluginSpec(
       "fifo", "query*: query, max_age: int, max_rows: int, flush: bool", "The last rows of a query."
     ) { call, emit in
-      let limit = Int(max(1, min(try call.int("max_rows") ?? 10, 100_000)))
-      let name = "fifo:\(call.binding.id)"
-      var rows: [VQLValue] = []
-      if case .array(let known)? = call.context.caches[name] {
-        rows = known
-      } else {
-        call.query("query")?.run(call.scope) { row in
-          rows.append(row)
-          if rows.count > limit { rows.removeFirst() }
-          return true
-        }
-      }
-      call.context.caches[name] = .array(call.bool("flush") ? [] : rows)
-      for row in rows where !emit(row) { return }
+      try fifo(call, emit)
     },
     PluginSpec("sequence", "query*: query, max_age: int", "Combines rows of several queries.", anyNames: true) {
       call, emit in
-      var kept: [VQLValue] = []
-      for (_, value) in call.others {
-        var wanted = true
-        RowIteration.run(value(), call.scope) { row in
-          kept.append(row)
-          if kept.count > 1000 { kept.removeFirst() }
-          let scope = call.scope.child(.row(VQLDict([("SEQUENCE", .array(kept))])))
-          var found = false
-          call.query("query")?.run(scope) { result in
-            found = true
-            wanted = emit(result)
-            return wanted
-          }
-          if found { kept = [] }
-          return wanted
-        }
-        if !wanted || call.context.isStopped { return }
-      }
+      try sequence(call, emit)
     },
     PluginSpec("clock", "start: any, period: int, ms: int", "The time, again and again.") { call, emit in
       let period = max(0, min(try call.int("period") ?? 0, 1 << 30))

@@ -32,12 +32,13 @@ package final class WorkerLink: Sendable {
 
   /// Connects and starts the thread.
   /// - Parameters:
-  ///   - endpoints: `ipc://…` or loopback `tcp://…`.
+  ///   - endpoints: `ipc://…` or loopback `tcp://…`; with `curve` any `tcp://…`.
   ///   - routingSecret: common to all frontends.
+  ///   - curve: this frontend's keys; then all connections are encrypted, and only a worker of that key is spoken to.
   ///   - notes: told of workers that come and go, on the link's thread.
   package init(
-    endpoints: [String], routingSecret: [UInt8], limits: LinkStateMachine.Limits = .init(),
-    notes: @escaping @Sendable (LinkStateMachine.Note) -> Void
+    endpoints: [String], routingSecret: [UInt8], curve: CurveKeys? = nil,
+    limits: LinkStateMachine.Limits = .init(), notes: @escaping @Sendable (LinkStateMachine.Note) -> Void
   ) throws {
     waker = try Waker()
     let context = try ZMQContext()
@@ -47,7 +48,8 @@ package final class WorkerLink: Sendable {
     let failure = Mutex<(any Error)?>(nil)
     let thread = Thread { [self] in
       do {
-        var loop = try LinkLoop(context: context, endpoints: endpoints, machine: machine, waker: waker, notes: notes)
+        var loop = try LinkLoop(
+          context: context, endpoints: endpoints, curve: curve, machine: machine, waker: waker, notes: notes)
         started.signal()
         run(&loop)
       } catch {
@@ -143,13 +145,14 @@ private struct LinkLoop {
   private var lastSnapshot: UInt64 = 0
 
   init(
-    context: ZMQContext, endpoints: [String], machine: LinkStateMachine, waker: Waker,
+    context: ZMQContext, endpoints: [String], curve: CurveKeys?, machine: LinkStateMachine, waker: Waker,
     notes: @escaping @Sendable (LinkStateMachine.Note) -> Void
   ) throws {
     var peers: [Peer] = []
     for (number, endpoint) in endpoints.enumerated() {
       let socket = try ZMQSocket(context, type: ZMQ_DEALER)
       try socket.setLinkOptions()
+      if let curve { try socket.setCurveClient(curve) }
       // Without this, messages to an absent worker queue silently.
       try socket.set(ZMQ_IMMEDIATE, 1)
       try socket.set(ZMQ_RECONNECT_IVL, 50)

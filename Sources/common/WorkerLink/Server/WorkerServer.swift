@@ -27,6 +27,8 @@ package final class WorkerServer: Sendable {
     case frontendDisconnected
     /// Bytes that are not ZeroMQ, or a peer that never finished its handshake.
     case handshakeFailed
+    /// A peer with a CURVE key that is not listed.
+    case unknownKey
     /// A ZeroMQ message that is not ours.
     case badMessage(FrameError)
     case answerDropped
@@ -49,9 +51,12 @@ package final class WorkerServer: Sendable {
 
   /// Binds and starts the thread.
   /// - Parameters:
-  ///   - endpoint: `ipc://…` (its socket file gets mode 0600) or loopback `tcp://…`, port `*` allowed.
+  ///   - endpoint: `ipc://…` (its socket file gets mode 0600) or `tcp://…`, port `*` allowed.
+  ///   - curve: this worker's keys; then only frontends with a listed key get in. Without it, loopback only.
   ///   - handler: called on the socket's thread; must not block.
-  package init(endpoint: String, notes: @escaping @Sendable (Note) -> Void, handler: @escaping Handler) throws {
+  package init(
+    endpoint: String, curve: CurveKeys? = nil, notes: @escaping @Sendable (Note) -> Void, handler: @escaping Handler
+  ) throws {
     waker = try Waker()
     self.notes = notes
     let context = try ZMQContext()
@@ -59,15 +64,17 @@ package final class WorkerServer: Sendable {
     let failure = Mutex<(any Error)?>(nil)
     let thread = Thread { [self] in
       do {
+        let gate = try curve.map { try KeyGate(context, $0) }
         let socket = try ZMQSocket(context, type: ZMQ_ROUTER)
         try socket.setLinkOptions()
+        if let curve { try socket.setCurveServer(curve) }
         try socket.set(ZMQ_ROUTER_MANDATORY, 1)
         let monitor = try ZMQMonitor(context, of: socket, name: "server")
         try Self.bind(socket, endpoint)
         bound.withLock { $0 = (try? socket.lastEndpoint()) ?? endpoint }
         loopThread.withLock { $0 = pthread_self() }
         started.signal()
-        run(socket, monitor, handler)
+        run(socket, monitor, gate, handler)
       } catch {
         failure.withLock { $0 = error }
         started.signal()
@@ -118,7 +125,7 @@ package final class WorkerServer: Sendable {
   /// Frontends that are remembered for announcements.
   private static let peerLimit = 4096
 
-  private func run(_ socket: ZMQSocket, _ monitor: ZMQMonitor, _ handler: Handler) {
+  private func run(_ socket: ZMQSocket, _ monitor: ZMQMonitor, _ gate: KeyGate?, _ handler: Handler) {
     var peers: Set<[UInt8]> = []
     while true {
       var items = [
@@ -126,8 +133,12 @@ package final class WorkerServer: Sendable {
         zmq_pollitem_t(socket: socket.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0),
         zmq_pollitem_t(socket: monitor.socket.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0),
       ]
-      zmq_poll(&items, 3, 1000)
+      if let gate {
+        items.append(zmq_pollitem_t(socket: gate.socket.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0))
+      }
+      zmq_poll(&items, Int32(items.count), 1000)
       waker.drain()
+      gate?.answer { notes(.unknownKey) }
       while let event = monitor.next() { note(event) }
       // Bounded, so that ready answers of other threads are not held back by a flood of requests.
       for _ in 0..<256 {

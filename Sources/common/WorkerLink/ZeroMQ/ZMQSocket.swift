@@ -62,6 +62,10 @@ final class ZMQSocket {
     }
   }
 
+  func setBytes(_ option: Int32, _ value: [UInt8]) throws {
+    guard zmq_setsockopt(handle, option, value, value.count) == 0 else { throw ZMQError("ZeroMQ option \(option)") }
+  }
+
   /// What both ends of the link need: heartbeats that notice a stopped peer, no endless handshake, bounded messages.
   func setLinkOptions() throws {
     try set(ZMQ_HEARTBEAT_IVL, 1000)
@@ -75,10 +79,12 @@ final class ZMQSocket {
   }
 
   func bind(_ endpoint: String) throws {
+    if endpoint.hasPrefix("tcp://[") { try set(ZMQ_IPV6, 1) }
     guard zmq_bind(handle, endpoint) == 0 else { throw ZMQError("bind \(endpoint)") }
   }
 
   func connect(_ endpoint: String) throws {
+    if endpoint.hasPrefix("tcp://[") { try set(ZMQ_IPV6, 1) }
     guard zmq_connect(handle, endpoint) == 0 else { throw ZMQError("connect \(endpoint)") }
   }
 
