@@ -112,7 +112,7 @@ let package = Package(
     tests("ConfigurationTests", ["Configuration"]),
     tests("ObservabilityTests", ["Observability", logging, nio, nioPosix, nioHTTP]),
     tests("WorkerLinkTests", ["WorkerLink"]),
-    tests("StoreTests", ["Wire", "PublicIdentity", "Store", .product(name: "GRDB", package: "GRDB.swift")]),
+    tests("StoreTests", ["Wire", "PublicIdentity", "CLibPQ", "Store", .product(name: "GRDB", package: "GRDB.swift")]),
     tests("VQLTests", ["VQL"]),
     tests("AgentCoreTests", [
       "Wire", "PublicIdentity", "PKI", "Envelope", "VQL", "Configuration", "AgentCore", nio, nioPosix, nioHTTP, nioTLS,

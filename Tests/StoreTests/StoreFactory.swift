@@ -14,7 +14,7 @@ struct StoreFactory: Sendable {
     try await SQLiteStore.open(location: directory, options: options)
   }
 
-  static let all = [sqlite]
+  static let all = [sqlite, postgreSQL]
 }
 
 extension XCTestCase {
