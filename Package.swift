@@ -33,6 +33,10 @@ let nio: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let nioHTTP: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioTLS: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let nioHTTP2: Target.Dependency = .product(name: "NIOHTTP2", package: "swift-nio-http2")
+let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "swift-nio")
+let nioALPN: Target.Dependency = .product(name: "NIOTLS", package: "swift-nio")
+let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
 let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
@@ -48,6 +52,7 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
     .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -78,7 +83,7 @@ let package = Package(
       name: "frontend",
       dependencies: [
         "Wire", "PublicIdentity", "WorkerLink", "Store", "Configuration", "Observability", arguments, logging, nio,
-        nioPosix, nioHTTP, nioTLS,
+        nioPosix, nioHTTP, nioTLS, nioHTTP2, nioWebSocket, nioALPN,
       ],
       path: "Sources/frontend", swiftSettings: strict),
     .executableTarget(
@@ -120,7 +125,10 @@ let package = Package(
     tests("CryptoWorkerTests", [
       "Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Observability", "crypto-worker", logging,
     ]),
-    tests("FrontendTests", ["frontend"]),
+    tests("FrontendTests", [
+      "Wire", "PublicIdentity", "Store", "Configuration", "Observability", "frontend", logging, nio, nioPosix, nioHTTP,
+      nioTLS, nioHTTP2, nioWebSocket, nioALPN, nioEmbedded,
+    ]),
     tests("AdminTests", [
       "Wire", "PublicIdentity", "PKI", "WorkerLink", "Store", "Configuration", "Observability", "microraptor",
     ]),

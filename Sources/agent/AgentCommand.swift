@@ -13,7 +13,9 @@ struct AgentCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "agent",
     abstract: "Runs on an endpoint: takes requests from the server, runs them, delivers the results.",
-    subcommands: [RunCommand.self, DoctorCommand.self],
+    subcommands: [
+      RunCommand.self, DoctorCommand.self, InstallCommand.self, UninstallCommand.self, StatusCommand.self,
+    ],
     defaultSubcommand: RunCommand.self)
 }
 

@@ -44,10 +44,19 @@ struct Frontend: AsyncParsableCommand {
   @Option(help: "How log lines are written: text or json.")
   var logFormat: LogFormat?
 
+  @Option(help: "Seconds over which waiting readers are ended after SIGTERM.")
+  var drainSeconds = 10
+
+  @Flag(help: "Demand a PROXY protocol header (version 1 or 2) on connections from Frontend.trusted_proxies.")
+  var proxyProtocol = false
+
   @Flag(name: .shortAndLong, help: "More log lines; twice for all.")
   var verbose: Int
 
   func validate() throws {
+    guard (0...3600).contains(drainSeconds) else {
+      throw ValidationError("--drain-seconds must be between 0 and 3600")
+    }
     for port in [bindPort, monitoringPort] {
       if let port, !(0...65_535).contains(port) { throw ValidationError("a port must be between 0 and 65535") }
     }
@@ -74,9 +83,13 @@ struct Frontend: AsyncParsableCommand {
   private func serve(_ file: FrontendConfig, _ logger: Logger, _ shutdown: ShutdownSignal) async throws {
     let parts = try await Parts(file, endpoints: worker, logger: logger, fail: fail)
     let group = MultiThreadedEventLoopGroup.singleton
+    if proxyProtocol, file.frontend.trustedProxies.isEmpty {
+      try fail(78, "--proxy-protocol needs the proxies' addresses, for example: trusted_proxies: [127.0.0.1/32]")
+    }
     let server = FrontendServer(
-      group: group, router: parts.router, tls: parts.tls,
-      connectionsPerSecond: file.frontend.resources.connectionsPerSecond)
+      group: group,
+      setup: ConnectionSetup(router: parts.router, tls: parts.tls, proxies: proxyProtocol ? parts.proxies : nil),
+      connections: parts.connections, connectionsPerSecond: file.frontend.resources.connectionsPerSecond)
     let address = bindAddress ?? file.frontend.bindAddress
     let port = bindPort ?? file.frontend.bindPort
     let channel: any Channel
@@ -96,11 +109,13 @@ struct Frontend: AsyncParsableCommand {
       tasks.addTask { await parts.gate.watch(parts.store) }
       tasks.addTask { await parts.followEvents() }
       tasks.addTask { await parts.maintain() }
+      tasks.addTask { await parts.reader.followBoard() }
+      if let tls = parts.tls { tasks.addTask { await CertificateWatcher(tls: tls, logger: logger).run() } }
       let signal = await shutdown.wait()
       logger.info("stopping", metadata: ["signal": "\(signal.map(String.init) ?? "none")"])
       parts.gate.stop()
       try? await channel.close()
-      await parts.drain()
+      await parts.drain(over: .seconds(Int64(drainSeconds)))
       tasks.cancelAll()
     }
     await monitoring?.stop()

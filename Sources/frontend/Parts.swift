@@ -1,7 +1,7 @@
 import Configuration
 import Foundation
 import Logging
-import NIOSSL
+import NIOCore
 import Observability
 import Store
 import WorkerLink
@@ -14,8 +14,11 @@ struct Parts: Sendable {
   let gate: HealthGate
   let metrics: FrontendMetrics
   let router: Router
-  let tls: NIOSSLContext?
-  private let reader: ReaderService
+  let tls: ServerTLS?
+  /// Whose PROXY headers are demanded, if they are asked for.
+  let proxies: TrustedProxies
+  let connections = ConnectionRegistry()
+  let reader: ReaderService
   private let logger: Logger
 
   /// - Parameters:
@@ -30,9 +33,11 @@ struct Parts: Sendable {
     let limited = RateLimitedLog(logger: logger)
     self.metrics = metrics
     do {
-      tls = try ServerTLS.context(file.frontend, file.client)
-      endpoints = try arguments.isEmpty
-        ? file.cryptoWorkers.endpoints.map(\.description) : arguments.map { try file.cryptoWorkers.endpoint($0).description }
+      tls = try ServerTLS.make(file.frontend, file.client)
+      endpoints =
+        try arguments.isEmpty
+        ? file.cryptoWorkers.endpoints.map(\.description)
+        : arguments.map { try file.cryptoWorkers.endpoint($0).description }
     } catch {
       try fail(78, "\(error)")
     }
@@ -41,11 +46,12 @@ struct Parts: Sendable {
       if file.client.isConcurrencySet { options.flowsInFlight = 2 + file.client.concurrency }
       switch file.datastore.implementation {
       case .sqlite: store = try await SQLiteStore.open(location: file.datastore.location, options: options)
-      case .postgresql:
-        throw StoreError(.unavailable, "Datastore.implementation PostgreSQL is not in this version; use SQLite")
+      case .postgresql: store = try await PostgreSQLStore.open(url: file.datastore.location, options: options)
       }
     } catch {
-      try fail(71, "the store at \(file.datastore.location) cannot be opened: \(error)")
+      // A PostgreSQL URL may hold a password.
+      let place = file.datastore.implementation == .sqlite ? " at \(file.datastore.location)" : ""
+      try fail(71, "the \(file.datastore.implementation.rawValue) store\(place) cannot be opened: \(error)")
     }
     do {
       let curve = try file.cryptoWorkers.curve.map {
@@ -61,10 +67,23 @@ struct Parts: Sendable {
     let opener = BodyOpener(link: link, store: store, limited: limited)
     let enrollment = Enrollment(store: store, metrics: metrics, logger: logger)
     reader = ReaderService(
-      opener: opener, store: store, metrics: metrics, limited: limited, maxPoll: file.client.maxPoll)
+      opener: opener, store: store, metrics: metrics, limited: limited, maxPoll: file.client.maxPoll,
+      pingWait: file.client.webSocketPingWait, board: LocalSeatBoard())
     let control = ControlService(
       opener: opener, store: store, enrollment: enrollment, metrics: metrics, limited: limited)
-    router = Self.router(file, control, reader, gate, metrics, limited)
+    proxies = TrustedProxies(
+      header: file.frontend.proxyHeader,
+      ranges: file.frontend.trustedProxies.compactMap(TrustedProxies.Range.init))
+    router = Self.router(file, proxies, control, reader, gate, metrics, limited)
+    if let tls {
+      metrics.registry.gauge(
+        "frontend_tls_certificate_expiry_seconds", "Seconds until the TLS certificate in use expires."
+      ) { Double(tls.validity.upperBound) - Date().timeIntervalSince1970 }
+    }
+    let connections = connections
+    metrics.registry.gauge("frontend_connections", "Open connections of agents and proxies.") {
+      Double(connections.count)
+    }
     let link = link
     metrics.registry.gauge("worker_usable", "Crypto-workers that take requests.") {
       Double(link.snapshot.usableWorkers.count)
@@ -75,8 +94,8 @@ struct Parts: Sendable {
   }
 
   private static func router(
-    _ file: FrontendConfig, _ control: ControlService, _ reader: ReaderService, _ gate: HealthGate,
-    _ metrics: FrontendMetrics, _ limited: RateLimitedLog
+    _ file: FrontendConfig, _ proxies: TrustedProxies, _ control: ControlService, _ reader: ReaderService,
+    _ gate: HealthGate, _ metrics: FrontendMetrics, _ limited: RateLimitedLog
   ) -> Router {
     let resources = file.frontend.resources
     // Bodies wait for the disk, not for a CPU, so by default there are many more places than cores.
@@ -86,10 +105,9 @@ struct Parts: Sendable {
       basePath: file.frontend.basePath, serverPEM: file.frontend.certificate,
       limits: BodyLimits(control: 2 * resources.maxUploadSize),
       slots: Slots(count: places, timeout: resources.concurrencyTimeout),
-      proxies: TrustedProxies(
-        header: file.frontend.proxyHeader,
-        ranges: file.frontend.trustedProxies.compactMap(TrustedProxies.Range.init)),
-      control: control, reader: reader, gate: gate, metrics: metrics, limited: limited)
+      proxies: proxies, control: control, reader: reader, gate: gate, metrics: metrics, limited: limited,
+      webSocket: WebSocketLimits(pingWait: file.client.webSocketPingWait),
+      uploads: UploadRates(perClient: resources.perClientUploadRate, global: resources.globalUploadRate))
   }
 
   private static func note(_ note: LinkStateMachine.Note, _ logger: Logger, _ limited: RateLimitedLog) {
@@ -139,11 +157,21 @@ struct Parts: Sendable {
     }
   }
 
-  /// Ends the readers, so that agents go elsewhere, and gives requests in flight a moment.
-  func drain() async {
-    reader.registry.endAll()
-    for _ in 0..<50 where link.snapshot.requestsInFlight > 0 || reader.registry.count > 0 {
-      try? await Task.sleep(for: .milliseconds(100))
+  /// The lame duck's walk: readers end at moments spread over the span, so that their agents do not all arrive elsewhere
+  /// at once; requests in flight are finished; connections end with their next answer.
+  func drain(over span: TimeAmount) async {
+    let deadline = ContinuousClock.now + .nanoseconds(span.nanoseconds) + Self.grace
+    connections.drain()
+    reader.registry.endAll(over: span)
+    while router.requests.current > 0 || link.snapshot.requestsInFlight > 0, ContinuousClock.now < deadline {
+      try? await Task.sleep(for: .milliseconds(50))
     }
+    if router.requests.current > 0 {
+      logger.warning("requests were cut while stopping", metadata: ["count": "\(router.requests.current)"])
+    }
+    await connections.closeAll()
   }
+
+  /// How much longer than the readers other requests may take.
+  private static let grace = Duration.seconds(20)
 }

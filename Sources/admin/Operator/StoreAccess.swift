@@ -36,8 +36,7 @@ struct StoreAccess: ParsableArguments {
     let datastore = try AdminConfig.load(path: path).datastore
     switch datastore.implementation {
     case .sqlite: return try await SQLiteStore.open(location: datastore.location)
-    case .postgresql:
-      throw CommandFailure(.failed, "\(path): this build has no PostgreSQL store; set Datastore.implementation: SQLite")
+    case .postgresql: return try await PostgreSQLStore.open(url: datastore.location)
     }
   }
 }

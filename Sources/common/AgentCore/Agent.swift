@@ -92,6 +92,9 @@ package final class Agent: Sendable {
   package func run(once: Bool = false) async throws -> End {
     log.info(
       "Agent \(clientID) starts", metadata: ["servers": "\(settings.serverURLs.joined(separator: " "))"])
+    let nanny = makeNanny()
+    nanny.start()
+    defer { nanny.stop() }
     await lookUpFacts()
     executor.start(savedTable: writeback.current.eventTable)
     let link = makeLink(once: once)
@@ -162,6 +165,15 @@ package final class Agent: Sendable {
   }
 
   // MARK: parts
+
+  /// Watches the memory; the reason of the last end by it is reported first.
+  private func makeNanny() -> NannyThread {
+    let path = settings.writebackPath + ".nanny"
+    if let reason = NannyThread.takeReason(path) { log.warning("The nanny ended the last agent: \(reason)") }
+    return NannyThread(
+      nanny: Nanny(longestSilence: nil, memoryLimit: settings.memoryLimit), reasonPath: path, log: log,
+      end: { [restartBell] in restartBell.ring() })
+  }
 
   private func makeLink(once: Bool) -> Link {
     var events = Link.Events()

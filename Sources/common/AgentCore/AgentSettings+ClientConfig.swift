@@ -34,6 +34,7 @@ extension AgentSettings {
     maxUploadSize = client.maxUploadSize
     queueMemorySize = client.localBuffer.memorySize
     concurrency = client.concurrency
+    memoryLimit = client.maxMemoryHardLimit > 0 ? client.maxMemoryHardLimit : nil
     compress = !client.disableCompression
     writebackPath = writeback ?? client.writebackPath() ?? ""
     writebackSuffix = client.level2WritebackSuffix

@@ -33,6 +33,8 @@ package struct AgentSettings: Sendable {
   package var queueDiskSize = 1_073_741_824
   package var concurrency = 2
   package var compress = true
+  /// `max_memory_hard_limit`: bytes; absent: none.
+  package var memoryLimit: Int?
 
   // MARK: files
   package var writebackPath = ""

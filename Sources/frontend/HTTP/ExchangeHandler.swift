@@ -1,8 +1,9 @@
 import NIOCore
 import NIOHTTP1
 
-/// Executes what the exchange's state machine says on one connection.
-final class ExchangeHandler: ChannelInboundHandler {
+/// Executes what the exchange's state machine says: on a connection of HTTP/1.1, or on one stream of HTTP/2, which is
+/// closed after its answer.
+final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
 
@@ -12,8 +13,14 @@ final class ExchangeHandler: ChannelInboundHandler {
     var request = TimeAmount.seconds(600)
   }
 
+  enum Version: Sendable {
+    case http1
+    case http2
+  }
+
   private let router: Router
-  private let timeouts: Timeouts
+  private let connection: Connection
+  private let version: Version
   private var machine = ExchangeStateMachine()
   private var context: ChannelHandlerContext?
   private var head: HTTPRequestHead?
@@ -23,17 +30,29 @@ final class ExchangeHandler: ChannelInboundHandler {
   /// The request has to wait for a slot; and its end has already come.
   private var awaitsSlot = false
   private var endIsPending = false
+  /// The request's own rate, and the end of a pause that a rate demands.
+  private var rate: ByteRate?
+  private var pause: Scheduled<Void>?
+  /// The peer wants to be told to send its body.
+  private var owesContinue = false
   private var timer: Scheduled<Void>?
   private var keepAlive = true
+  /// The process is stopping: this connection ends with its next answer.
+  private var isDraining = false
+  /// The request counts as one in flight.
+  private var isCounted = false
   /// The number of the request that may be answered; 0 when none.
   private(set) var current: UInt64 = 0
   private var sequence: UInt64 = 0
   var onClose: (@Sendable () -> Void)?
 
-  init(router: Router, timeouts: Timeouts = Timeouts()) {
+  init(router: Router, connection: Connection, version: Version) {
     self.router = router
-    self.timeouts = timeouts
+    self.connection = connection
+    self.version = version
   }
+
+  private var timeouts: Timeouts { router.timeouts }
 
   // MARK: connection
 
@@ -54,13 +73,24 @@ final class ExchangeHandler: ChannelInboundHandler {
     abort()
   }
 
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    if event is ConnectionRegistry.Drain {
+      isDraining = true
+    }
+    context.fireUserInboundEventTriggered(event)
+  }
+
   private func gone() {
+    pause?.cancel()
+    pause = nil
     timer?.cancel()
     timer = nil
     machine.close()
     current = 0
     awaitsSlot = false
+    buffer = nil
     releaseSlot()
+    settle()
     context = nil
     onClose?()
     onClose = nil
@@ -90,15 +120,31 @@ final class ExchangeHandler: ChannelInboundHandler {
     if machine.head(route.bodyRule(router.limits)) == .close { return abort() }
     self.head = head
     self.route = route
-    keepAlive = head.isKeepAlive
+    // After a request with an Upgrade header the decoder reads no more HTTP, whatever the answer is.
+    let mayUpgrade = head.headers.contains(name: "Upgrade")
+    keepAlive = version == .http2 || (head.isKeepAlive && !mayUpgrade)
     sequence += 1
+    isCounted = true
+    router.requests.begin()
     buffer = nil
     awaitsSlot = false
     endIsPending = false
     arm(timeouts.request)
     let urgent = head.headers.first(name: "X-Priority").map { $0.lowercased() == "urgent" } ?? false
-    if route == .control, !urgent { waitForSlot(context) }
-    if head.headers.first(name: "Expect")?.lowercased() == "100-continue" {
+    if route == .control, !urgent, !mayUpgrade { waitForSlot(context) }
+    if route == .control { rate = router.uploads.ofRequest() }
+    owesContinue = head.headers.first(name: "Expect")?.lowercased() == "100-continue"
+    askForBody()
+  }
+
+  /// A body is asked for when it will be read: not before it has its place, and never for a route that needs none.
+  private func askForBody() {
+    guard owesContinue, !awaitsSlot, let route else { return }
+    owesContinue = false
+    if route.bodyRule(router.limits) == .discard {
+      keepAlive = false
+      receiveEnd()
+    } else {
       write(.head(HTTPResponseHead(version: .http1_1, status: .continue)), flush: true)
     }
   }
@@ -129,6 +175,7 @@ final class ExchangeHandler: ChannelInboundHandler {
     if let ticket {
       slot = ticket
       context.channel.setOption(.autoRead, value: true).whenComplete { _ in }
+      askForBody()
       if endIsPending { receiveEnd() }
     } else {
       // The rest of the request will not be read: the connection ends after the answer.
@@ -141,7 +188,8 @@ final class ExchangeHandler: ChannelInboundHandler {
   }
 
   private func receive(_ part: ByteBuffer) {
-    switch machine.body(part.readableBytes) {
+    let count = part.readableBytes
+    switch machine.body(count) {
     case .keep:
       if buffer == nil {
         buffer = part
@@ -149,28 +197,68 @@ final class ExchangeHandler: ChannelInboundHandler {
         var part = part
         buffer?.writeBuffer(&part)
       }
+      limitRate(count)
     case .close: abort()
     case .none, .process, .tooLarge: break
     }
   }
 
+  /// Reads no more for as long as the rates of uploads demand; only the peer's memory holds what waits.
+  private func limitRate(_ count: Int) {
+    guard let context, !awaitsSlot, let time = router.uploads.take(count, own: &rate) else { return }
+    pause?.cancel()
+    let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+    context.channel.setOption(.autoRead, value: false).whenComplete { _ in }
+    pause = context.eventLoop.scheduleTask(in: time) {
+      let handler = bound.value
+      handler.pause = nil
+      guard !handler.awaitsSlot else { return }
+      handler.context?.channel.setOption(.autoRead, value: true).whenComplete { _ in }
+      if handler.endIsPending { handler.receiveEnd() }
+    }
+  }
+
   private func receiveEnd() {
     guard let context, let head, let route else { return }
-    if awaitsSlot {
+    if awaitsSlot || pause != nil {
       endIsPending = true
       return
     }
     let action = machine.end()
     guard action == .process || action == .tooLarge else { return }
     timer?.cancel()
+    if version == .http1, WebSocketUpgrade.isWanted(head, route) { return upgrade(head, route, context) }
+    process(head, route, action, context)
+  }
+
+  private func process(
+    _ head: HTTPRequestHead, _ route: Route, _ action: ExchangeStateMachine.Action, _ context: ChannelHandlerContext
+  ) {
     current = sequence
     let exchange = HTTPExchange(
-      head: head, path: head.uri, remoteAddress: router.remoteAddress(of: context.remoteAddress, head.headers),
-      number: sequence, handler: self, on: context.eventLoop)
+      head: head, remoteAddress: router.remoteAddress(of: connection, head.headers), number: sequence,
+      connection: connection, handler: self, on: context.eventLoop)
     let body = buffer.map { Array($0.readableBytesView) } ?? []
     buffer = nil
     self.head = nil
     router.handle(route, exchange, body, tooLarge: action == .tooLarge)
+  }
+
+  /// Hands the connection over to a websocket (http.md §7).
+  private func upgrade(_ head: HTTPRequestHead, _ route: Route, _ context: ChannelHandlerContext) {
+    WebSocketUpgrade.answer(head, router, connection) { [self] headers in
+      guard let headers, self.context != nil else { return process(head, route, .process, context) }
+      machine.close()
+      settle()
+      let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+      WebSocketUpgrade.perform(head, headers, router, connection, context: context).assumeIsolated().whenComplete {
+        if case .failure(let error) = $0 {
+          bound.value.errorCaught(context: context, error: error)
+        } else {
+          context.pipeline.syncOperations.removeHandler(bound.value, promise: nil)
+        }
+      }
+    }
   }
 
   // MARK: answer
@@ -179,7 +267,7 @@ final class ExchangeHandler: ChannelInboundHandler {
     guard machine.answerHead(), let context else { return }
     var all = HTTPHeaders(headers)
     all.add(name: "Content-Length", value: String(bytes.count))
-    if !keepAlive { all.add(name: "Connection", value: "close") }
+    markLast(&all)
     write(.head(HTTPResponseHead(version: .http1_1, status: status, headers: all)), flush: false)
     if !bytes.isEmpty { write(.body(.byteBuffer(context.channel.allocator.buffer(bytes: bytes))), flush: false) }
     end(nil)
@@ -188,10 +276,18 @@ final class ExchangeHandler: ChannelInboundHandler {
   func startStream() {
     guard machine.answerHead() else { return }
     var headers = HTTPHeaders([
-      ("Content-Type", "text/plain; charset=utf-8"), ("X-Accel-Buffering", "no"), ("Transfer-Encoding", "chunked"),
+      ("Content-Type", "text/plain; charset=utf-8"), ("X-Accel-Buffering", "no"),
     ])
-    if !keepAlive { headers.add(name: "Connection", value: "close") }
+    if version == .http1 { headers.add(name: "Transfer-Encoding", value: "chunked") }
+    markLast(&headers)
     write(.head(HTTPResponseHead(version: .http1_1, status: .ok, headers: headers)), flush: true)
+  }
+
+  /// An answer that ends its connection says so. HTTP/2 has its own words for that.
+  private func markLast(_ headers: inout HTTPHeaders) {
+    guard version == .http1 else { return }
+    if isDraining { keepAlive = false }
+    if !keepAlive { headers.add(name: "Connection", value: "close") }
   }
 
   func writePart(_ bytes: [UInt8]) {
@@ -217,6 +313,8 @@ final class ExchangeHandler: ChannelInboundHandler {
     route = nil
     onClose = nil
     releaseSlot()
+    settle()
+    if isDraining, version == .http1 { keepAlive = false }
     let promise = context.eventLoop.makePromise(of: Void.self)
     if let written {
       promise.futureResult.whenComplete { result in
@@ -226,7 +324,8 @@ final class ExchangeHandler: ChannelInboundHandler {
     }
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: promise)
     if keepAlive {
-      arm(timeouts.idle)
+      // A stream of HTTP/2 is over with its answer; the connection has its own watch.
+      if version == .http1 { arm(timeouts.idle) } else { timer?.cancel() }
     } else {
       machine.close()
       let channel = context.channel
@@ -239,6 +338,11 @@ final class ExchangeHandler: ChannelInboundHandler {
     current = 0
     // A reset rather than an orderly end: a cut answer must never look complete.
     context?.close(promise: nil)
+  }
+
+  private func settle() {
+    if isCounted { router.requests.end() }
+    isCounted = false
   }
 
   private func releaseSlot() {

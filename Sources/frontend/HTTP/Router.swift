@@ -4,6 +4,7 @@ import NIOCore
 import NIOHTTP1
 import NIOSSL
 import Observability
+import Synchronization
 
 /// The handlers that agents know (http.md §1).
 enum Route: Equatable, Sendable {
@@ -12,6 +13,14 @@ enum Route: Equatable, Sendable {
   case reader
   case health
   case unknown
+
+  /// Whether a request with an `Upgrade` header becomes a websocket (http.md §1).
+  var isWebSocket: Bool {
+    switch self {
+    case .serverPEM, .control, .reader: true
+    case .health, .unknown: false
+    }
+  }
 
   func bodyRule(_ limits: BodyLimits) -> ExchangeStateMachine.BodyRule {
     switch self {
@@ -29,24 +38,56 @@ struct BodyLimits: Sendable {
   var reader = 52_428_800
 }
 
+/// What opens and answers bodies.
+protocol BodyService: Sendable {
+  /// The body is complete; the exchange is answered when its outcome is known.
+  func handle(_ exchange: any Exchange, _ body: [UInt8])
+  /// A further body of an exchange that stays open.
+  func handleFurther(_ exchange: any Exchange, _ body: [UInt8])
+}
+
+extension BodyService {
+  func handleFurther(_ exchange: any Exchange, _ body: [UInt8]) { handle(exchange, body) }
+}
+
+/// How many requests are between their head and the end of their answer.
+final class RequestCount: Sendable {
+  private let count = Atomic<Int>(0)
+
+  func begin() { count.wrappingAdd(1, ordering: .relaxed) }
+
+  func end() { count.wrappingSubtract(1, ordering: .relaxed) }
+
+  var current: Int { count.load(ordering: .relaxed) }
+}
+
 /// Gives each request to its handler.
 final class Router: Sendable {
   let limits: BodyLimits
   let slots: Slots
   let metrics: FrontendMetrics
+  /// Requests in flight, waiting readers included.
+  let requests = RequestCount()
+  let timeouts: ExchangeHandler.Timeouts
+  let webSocket: WebSocketLimits
+  let uploads: UploadRates
   private let basePath: String
   private let serverPEM: [UInt8]
   private let proxies: TrustedProxies
-  private let control: ControlService
-  private let reader: ReaderService
+  private let control: any BodyService
+  private let reader: any BodyService
   private let gate: HealthGate
   private let limited: RateLimitedLog
 
   init(
     basePath: String, serverPEM: String, limits: BodyLimits, slots: Slots, proxies: TrustedProxies,
-    control: ControlService, reader: ReaderService, gate: HealthGate, metrics: FrontendMetrics,
-    limited: RateLimitedLog
+    control: any BodyService, reader: any BodyService, gate: HealthGate, metrics: FrontendMetrics,
+    limited: RateLimitedLog, timeouts: ExchangeHandler.Timeouts = .init(), webSocket: WebSocketLimits = .init(),
+    uploads: UploadRates = .init()
   ) {
+    self.uploads = uploads
+    self.timeouts = timeouts
+    self.webSocket = webSocket
     self.basePath = basePath
     self.serverPEM = Array(serverPEM.utf8)
     self.limits = limits
@@ -71,37 +112,54 @@ final class Router: Sendable {
     }
   }
 
-  func remoteAddress(of peer: SocketAddress?, _ headers: HTTPHeaders) -> String {
-    proxies.clientAddress(peer: peer, headers: headers)
+  func remoteAddress(of connection: Connection, _ headers: HTTPHeaders) -> String {
+    proxies.clientAddress(peer: connection.peer, headers: headers)
   }
 
+  /// Answers an HTTP request whose body has been read.
   func handle(_ route: Route, _ exchange: HTTPExchange, _ body: [UInt8], tooLarge: Bool) {
-    if exchange.isWebSocket, route != .unknown {
-      return exchange.respond(.badRequest, text: "websocket connections are not offered here; use an https:// URL")
+    if exchange.isWebSocket, route.isWebSocket {
+      return exchange.respond(.badRequest, text: "Bad Request: this is no correct websocket handshake")
     }
+    switch route {
+    case .control where tooLarge:
+      // Nothing this large is ever accepted: answering 200 keeps the agent from sending it for ever (http.md §4.5).
+      metrics.received.increment()
+      metrics.tooLarge.increment()
+      limited.warning("too-large", "a body above 2 x Frontend.resources.max_upload_size was dropped")
+      exchange.respond(.ok)
+    case .reader where tooLarge:
+      metrics.received.increment()
+      exchange.respond(.serviceUnavailable, text: "body too large")
+    case .health:
+      exchange.respond(gate.state.isHealthy ? .ok : .serviceUnavailable, bytes: [], headers: [])
+    case .unknown: exchange.respond(.notFound, text: "404 page not found")
+    case .serverPEM, .control, .reader: handle(route, exchange, body)
+    }
+  }
+
+  /// Answers a body, whatever brought it.
+  func handle(_ route: Route, _ exchange: any Exchange, _ body: [UInt8]) {
     switch route {
     case .serverPEM:
       exchange.respond(.ok, bytes: serverPEM, headers: [("Content-Type", "text/plain; charset=utf-8")])
-    case .health:
-      exchange.respond(gate.state.isHealthy ? .ok : .serviceUnavailable, bytes: [], headers: [])
     case .control:
       metrics.received.increment()
-      // Nothing this large is ever accepted: answering 200 keeps the agent from sending it for ever (http.md §4.5).
-      if tooLarge {
-        metrics.tooLarge.increment()
-        limited.warning("too-large", "a body above 2 x Frontend.resources.max_upload_size was dropped")
-        return exchange.respond(.ok)
-      }
-      guard gate.admit(exchange) else { return }
+      // Results are taken while stopping: each is one less for another frontend.
+      guard gate.admit(exchange, evenWhileStopping: true) else { return }
       control.handle(exchange, body)
     case .reader:
       metrics.received.increment()
-      if tooLarge { return exchange.respond(.serviceUnavailable, text: "body too large") }
-      guard gate.admit(exchange) else { return }
+      guard gate.admit(exchange, evenWhileStopping: false) else { return }
       reader.handle(exchange, body)
-    case .unknown:
-      exchange.respond(.notFound, text: "404 page not found")
+    case .health, .unknown: exchange.respond(.notFound)
     }
+  }
+
+  /// A further check-in of a reader that stays open (http.md §7).
+  func handleFurtherCheckIn(_ exchange: any Exchange, _ body: [UInt8]) {
+    metrics.received.increment()
+    reader.handleFurther(exchange, body)
   }
 
   func connectionError(_ error: any Error) {

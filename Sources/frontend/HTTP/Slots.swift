@@ -58,6 +58,9 @@ final class Slots: Sendable {
     next?(ticket)
   }
 
+  /// Places that nobody has.
+  var free: Int { state.withLock { $0.free } }
+
   private func expire(_ number: UInt64) {
     let expired = state.withLock { state -> (@Sendable (Ticket?) -> Void)? in
       guard let index = state.queue.firstIndex(where: { $0.number == number }) else { return nil }

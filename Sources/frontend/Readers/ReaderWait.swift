@@ -17,8 +17,14 @@ struct ReaderWait: Equatable {
   }
 
   private(set) var state = State.looking(again: false)
+  /// The answer goes on after tasks were written, and has no padding (http.md §7).
+  private let staysOpen: Bool
   /// The deadline passed while the store was being asked.
   private var isLate = false
+
+  init(staysOpen: Bool = false) {
+    self.staysOpen = staysOpen
+  }
 
   /// A task may be there.
   mutating func signalled() -> Action {
@@ -51,19 +57,28 @@ struct ReaderWait: Equatable {
     }
   }
 
-  /// The store gave tasks: the answer ends with them.
+  /// The store gave tasks: the answer ends with them, unless it goes on; then `delivered` follows.
   /// - Returns: false when the reader has gone and the tasks must be given back.
   mutating func foundTasks() -> Bool {
     guard case .looking = state else { return false }
-    state = .ended
+    if !staysOpen { state = .ended }
     return true
   }
 
-  mutating func padIsDue() -> Action {
-    switch state {
-    case .ended: .none
-    case .looking, .waiting: .writePad
+  /// The tasks were written to an answer that goes on: there may be more.
+  mutating func delivered() -> Action {
+    guard staysOpen, case .looking = state else { return .none }
+    if isLate {
+      state = .ended
+      return .endWithPad
     }
+    state = .looking(again: false)
+    return .lookForTasks
+  }
+
+  mutating func padIsDue() -> Action {
+    if staysOpen { return state == .ended ? .none : signalled() }
+    return state == .ended ? .none : .writePad
   }
 
   mutating func deadlinePassed() -> Action {
@@ -76,6 +91,13 @@ struct ReaderWait: Equatable {
       return .endWithPad
     case .ended: return .none
     }
+  }
+
+  /// A newer reader has the seat: tasks that are being fetched are for that one.
+  mutating func displaced() -> Action {
+    guard state != .ended else { return .none }
+    state = .ended
+    return .endWithPad
   }
 
   mutating func closed() { state = .ended }

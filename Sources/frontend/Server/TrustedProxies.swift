@@ -48,6 +48,12 @@ struct TrustedProxies: Sendable {
   var header: String?
   var ranges: [Range]
 
+  /// Whether the peer is one of the proxies.
+  func contains(_ peer: SocketAddress?) -> Bool {
+    guard let ip = peer?.ipAddress else { return false }
+    return ranges.contains { $0.contains(ip) }
+  }
+
   /// The address to show: the header's whole value when a trusted proxy sent it, else the peer as `ip:port`.
   func clientAddress(peer: SocketAddress?, headers: HTTPHeaders) -> String {
     let ip = peer?.ipAddress ?? ""

@@ -27,12 +27,12 @@ struct BodyOpener: Sendable {
   let limited: RateLimitedLog
 
   /// - Parameters:
+  ///   - address: where it came from, for refusing forgeries before they cost RSA.
   ///   - acknowledge: whether the worker also seals the acknowledgement.
-  ///   - address: the agent's, as `ip:port` or as a trusted proxy gives it.
-  func open(_ body: [UInt8], acknowledge: Bool, address: String) async -> Opened {
+  func open(_ body: [UInt8], from address: String, acknowledge: Bool) async -> Opened {
     guard let scan = try? EnvelopeScan(body) else { return .refused }
     if scan.isEmpty { return .unauthenticated }
-    let request = WorkerRequest.open(body: body, acknowledge: acknowledge, address: Self.host(address))
+    let request = WorkerRequest.open(body: body, acknowledge: acknowledge, address: ReaderFacts.host(of: address))
     switch await link.request(request, timeout: Self.timeout) {
     case .reply(.opened(let opened)): return accept(opened)
     case .reply(.unverified(let source)): return await confirm(body, source, acknowledge)
@@ -40,19 +40,6 @@ struct BodyOpener: Sendable {
     case .reply(.overloaded), .overloaded: return .unavailable("overloaded")
     case .reply, .unavailable: return .unavailable("no crypto-worker")
     }
-  }
-
-  /// The address without its port: what a sender of forgeries cannot change at will. Empty for loopback, where a proxy
-  /// that hides its clients' addresses would make all of them one.
-  static func host(_ address: String) -> String {
-    var host = address
-    if address.hasPrefix("["), let end = address.firstIndex(of: "]") {
-      host = String(address[address.index(after: address.startIndex)..<end])
-    } else {
-      let parts = address.split(separator: ":", omittingEmptySubsequences: false)
-      if parts.count == 2 { host = String(parts[0]) }
-    }
-    return host == "127.0.0.1" || host == "::1" ? "" : host
   }
 
   private func accept(_ opened: OpenedBody) -> Opened {

@@ -8,7 +8,7 @@ import WorkerLink
 
 /// `/control`: takes results and enrollments (http.md §4). The answer that lets an agent forget its data is written
 /// after the commit.
-final class ControlService: Sendable {
+final class ControlService: BodyService {
   private let opener: BodyOpener
   private let store: any Store
   private let enrollment: Enrollment
@@ -18,7 +18,8 @@ final class ControlService: Sendable {
   /// Time without a commit after which the head and padding are written, so that the agent keeps waiting.
   private static let padInterval = TimeAmount.seconds(3)
 
-  init(opener: BodyOpener, store: any Store, enrollment: Enrollment, metrics: FrontendMetrics, limited: RateLimitedLog) {
+  init(opener: BodyOpener, store: any Store, enrollment: Enrollment, metrics: FrontendMetrics, limited: RateLimitedLog)
+  {
     self.opener = opener
     self.store = store
     self.enrollment = enrollment
@@ -27,12 +28,12 @@ final class ControlService: Sendable {
   }
 
   /// The body is complete: what follows goes on even if the agent hangs up.
-  func handle(_ exchange: HTTPExchange, _ body: [UInt8]) {
+  func handle(_ exchange: any Exchange, _ body: [UInt8]) {
     Task { await process(exchange, body) }
   }
 
-  private func process(_ exchange: HTTPExchange, _ body: [UInt8]) async {
-    switch await opener.open(body, acknowledge: true, address: exchange.remoteAddress) {
+  private func process(_ exchange: any Exchange, _ body: [UInt8]) async {
+    switch await opener.open(body, from: exchange.remoteAddress, acknowledge: true) {
     case .refused:
       metrics.refused.increment()
       limited.log(.info, "refused", "a body was refused with 403", metadata: ["address": "\(exchange.remoteAddress)"])
@@ -43,13 +44,13 @@ final class ControlService: Sendable {
     }
   }
 
-  private func unavailable(_ exchange: HTTPExchange, _ reason: String) {
+  private func unavailable(_ exchange: any Exchange, _ reason: String) {
     metrics.unavailable.increment()
     limited.warning("unavailable", "answering 503: \(reason)")
     exchange.respond(.serviceUnavailable, text: "Error: \(reason)")
   }
 
-  private func enroll(_ exchange: HTTPExchange, _ body: [UInt8]) async {
+  private func enroll(_ exchange: any Exchange, _ body: [UInt8]) async {
     var result = Enrollment.Result.done
     if !body.isEmpty, let opened = await opener.unauthenticatedContent(body), let name = ClientName(opened.source) {
       let decoded = DecodedBody(opened, name, authenticated: false)
@@ -63,7 +64,7 @@ final class ControlService: Sendable {
     }
   }
 
-  private func ingest(_ exchange: HTTPExchange, _ opened: OpenedBody, _ name: ClientName) async {
+  private func ingest(_ exchange: any Exchange, _ opened: OpenedBody, _ name: ClientName) async {
     let decoded = DecodedBody(opened, name, authenticated: true)
     let stream = LateAnswer(exchange: exchange, interval: Self.padInterval)
     let started = ContinuousClock.now

@@ -26,8 +26,9 @@ final class HealthGate: Sendable {
   }
 
   /// Answers 503 before any header when requests are not taken; agents keep their data and try again.
-  func admit(_ exchange: HTTPExchange) -> Bool {
-    let state = state
+  /// - Parameter evenWhileStopping: whether only the store's state counts.
+  func admit(_ exchange: any Exchange, evenWhileStopping: Bool) -> Bool {
+    let state = evenWhileStopping ? current.withLock { $0 } : state
     if state.isHealthy { return true }
     metrics.unavailable.increment()
     exchange.respond(.serviceUnavailable, text: "Error: \(state.reason)")

@@ -6,10 +6,10 @@ import Wire
 /// head of a 200 and padding are written, and from then on failure can only be told by cutting the connection
 /// (http.md §4 steps 8 to 11).
 final class LateAnswer: Sendable {
-  private let exchange: HTTPExchange
+  private let exchange: any Exchange
   private let state: AnswerProgress
 
-  init(exchange: HTTPExchange, interval: TimeAmount) {
+  init(exchange: any Exchange, interval: TimeAmount) {
     self.exchange = exchange
     state = AnswerProgress()
     let state = state
@@ -18,8 +18,8 @@ final class LateAnswer: Sendable {
       case .ended: task.cancel()
       case .first:
         exchange.startStream()
-        exchange.write(envelopePad)
-      case .next: exchange.write(envelopePad)
+        exchange.writePad()
+      case .next: exchange.writePad()
       }
     }
     exchange.onClose { task.cancel() }

@@ -1,3 +1,4 @@
+import Foundation
 import Logging
 import NIOCore
 import Observability
@@ -7,16 +8,30 @@ import Wire
 import WorkerLink
 
 /// `/reader`: takes check-ins and gives out tasks, at once or when there are some (http.md §5).
-final class ReaderService: Sendable {
-  let registry = ReaderRegistry()
+final class ReaderService: BodyService {
+  let registry: ReaderRegistry
   private let opener: BodyOpener
   private let store: any Store
   private let metrics: FrontendMetrics
   private let limited: RateLimitedLog
   private let maxPoll: Int
+  /// Between looks for tasks of a reader that stays open (http.md §7).
+  private let pingInterval: TimeAmount
+  private let board: any SeatBoard
+  /// This process on the board.
+  private let process = UUID().uuidString
 
-  /// - Parameter maxPoll: seconds, `Client.max_poll` of the server's file.
-  init(opener: BodyOpener, store: any Store, metrics: FrontendMetrics, limited: RateLimitedLog, maxPoll: Int) {
+  /// - Parameters:
+  ///   - maxPoll: seconds, `Client.max_poll` of the server's file.
+  ///   - pingWait: seconds, `Client.ws_ping_wait_sec`.
+  ///   - board: where other frontends learn of readers here.
+  init(
+    opener: BodyOpener, store: any Store, metrics: FrontendMetrics, limited: RateLimitedLog, maxPoll: Int,
+    pingWait: Int, board: any SeatBoard, registry: ReaderRegistry = ReaderRegistry()
+  ) {
+    self.registry = registry
+    self.board = board
+    pingInterval = .seconds(Int64(max(1, pingWait)))
     self.opener = opener
     self.store = store
     self.metrics = metrics
@@ -24,12 +39,32 @@ final class ReaderService: Sendable {
     self.maxPoll = max(1, maxPoll)
   }
 
-  func handle(_ exchange: HTTPExchange, _ body: [UInt8]) {
+  func handle(_ exchange: any Exchange, _ body: [UInt8]) {
     Task { await process(exchange, body) }
   }
 
-  private func process(_ exchange: HTTPExchange, _ body: [UInt8]) async {
-    switch await opener.open(body, acknowledge: false, address: exchange.remoteAddress) {
+  /// A later check-in of a reader that stays open. The reference throws these away; here their jobs count.
+  func handleFurther(_ exchange: any Exchange, _ body: [UInt8]) {
+    Task {
+      let outcome = await opener.open(body, from: exchange.remoteAddress, acknowledge: false)
+      guard case .authenticated(let opened, let name) = outcome else {
+        metrics.refused.increment()
+        return exchange.abort()
+      }
+      let decoded = DecodedBody(opened, name, authenticated: true)
+      let submission = Submission(
+        client: name, remoteAddress: exchange.remoteAddress, receivedAt: .now(), lists: decoded.lists)
+      do {
+        if try await store.ingest(submission).outcome == .unknownClient { exchange.abort() }
+      } catch {
+        limited.warning("store", "a check-in could not be stored: \(error)")
+        exchange.abort()
+      }
+    }
+  }
+
+  private func process(_ exchange: any Exchange, _ body: [UInt8]) async {
+    switch await opener.open(body, from: exchange.remoteAddress, acknowledge: false) {
     case .refused:
       metrics.refused.increment()
       limited.log(.info, "refused", "a body was refused with 403", metadata: ["address": "\(exchange.remoteAddress)"])
@@ -50,49 +85,98 @@ final class ReaderService: Sendable {
     (try? EnvelopeScan(body)).map { Array(body[$0.encryptedCipher]) } ?? []
   }
 
-  private func checkIn(_ exchange: HTTPExchange, _ opened: OpenedBody, _ name: ClientName, routingKey: [UInt8]) async {
+  private func checkIn(_ exchange: any Exchange, _ opened: OpenedBody, _ name: ClientName, routingKey: [UInt8]) async {
     let reader = WaitingReader(
       client: name, exchange: exchange, routingKey: routingKey,
       look: { [self] reader in Task { await look(reader) } },
       ended: { [self] reader in
-        registry.remove(reader)
-        metrics.readers.set(registry.count)
+        depart(reader)
       })
-    guard registry.register(reader) else { return await refuse(exchange, name) }
+    // The check-in of a reader that is refused is not processed, as in the reference.
+    if case .refused(let conflict) = await registry.register(reader) { return await refuse(reader, conflict) }
     metrics.readers.set(registry.count)
+    await announce(reader)
     let decoded = DecodedBody(opened, name, authenticated: true)
     do {
       let result = try await store.ingest(
         Submission(
           client: name, remoteAddress: exchange.remoteAddress, receivedAt: .now(), lists: decoded.lists))
       if result.outcome == .unknownClient {
-        registry.remove(reader)
+        depart(reader)
         metrics.enrollmentsAsked.increment()
         opener.link.broadcast(.forget(source: name.description))
         return exchange.respond(.notAcceptable, text: "Please Enrol")
       }
     } catch {
-      registry.remove(reader)
+      depart(reader)
       metrics.unavailable.increment()
       limited.warning("store", "a check-in could not be stored: \(error)")
       return exchange.respond(.serviceUnavailable, text: "Error: the store does not work")
     }
-    reader.start(deadline: .seconds(Int64(maxPoll)) + .milliseconds(Int64.random(in: 0..<30_000)))
+    if exchange.staysOpen {
+      reader.start(deadline: nil, interval: pingInterval)
+    } else {
+      reader.start(deadline: .seconds(Int64(maxPoll)) + .milliseconds(Int64.random(in: 0..<30_000)))
+    }
     await look(reader)
   }
 
-  private func refuse(_ exchange: HTTPExchange, _ name: ClientName) async {
+  private func depart(_ reader: WaitingReader) {
+    registry.remove(reader)
+    metrics.readers.set(registry.count)
+    Task { [board, process] in
+      await board.leave(SeatClaim(client: reader.client, process: process, facts: reader.facts))
+    }
+  }
+
+  private func refuse(_ reader: WaitingReader, _ conflict: ReaderConflict?) async {
+    reader.exchange.respond(
+      .conflict, text: "Another Client connection exists. Only a single instance is allowed.")
+    if let conflict { await record(conflict, of: reader.client) }
+  }
+
+  /// Both machines are named: the event's fields have room for one each, so the holder's stands in the address too.
+  private func record(_ conflict: ReaderConflict, of client: ClientName) async {
     metrics.conflicts.increment()
     limited.warning(
       "conflict", "two machines use one client id; delete the writeback file of one",
-      metadata: ["client": "\(name)", "address": "\(exchange.remoteAddress)"])
-    exchange.respond(.conflict, text: "Another Client connection exists. Only a single instance is allowed.")
-    let conflict = ClientConflict(
-      client: name, remoteAddress: exchange.remoteAddress, userAgent: exchange.userAgent, at: .now())
+      metadata: [
+        "client": "\(client)", "address": "\(conflict.newcomer.remoteAddress)",
+        "other": "\(conflict.holder.remoteAddress)",
+      ])
     do {
-      try await store.recordConflict(conflict)
+      try await store.recordConflict(
+        ClientConflict(
+          client: client, remoteAddress: "\(conflict.newcomer.remoteAddress), \(conflict.holder.remoteAddress)",
+          userAgent: conflict.newcomer.userAgent, at: .now()))
     } catch {
       limited.warning("store", "a conflict could not be recorded: \(error)")
+    }
+  }
+
+  // MARK: other frontends
+
+  /// Tells the other frontends that the client's reader is here now.
+  private func announce(_ reader: WaitingReader) async {
+    do {
+      let claim = SeatClaim(client: reader.client, process: process, facts: reader.facts)
+      if let before = try await board.take(claim) { registry.displacedElsewhere(before, by: reader.facts) }
+    } catch {
+      limited.warning("board", "other frontends could not be told of a reader: \(error)")
+    }
+  }
+
+  /// Ends readers whose agents have one at another frontend, until cancelled.
+  func followBoard() async {
+    while !Task.isCancelled {
+      do {
+        for await claim in try await board.claims(besides: process) {
+          if let conflict = registry.seatedElsewhere(claim) { await record(conflict, of: claim.client) }
+        }
+      } catch {
+        limited.warning("board", "readers of other frontends cannot be followed: \(error)")
+      }
+      try? await Task.sleep(for: .seconds(1))
     }
   }
 

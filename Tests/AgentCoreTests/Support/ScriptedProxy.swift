@@ -9,6 +9,7 @@ final class ScriptedProxy: Sendable {
   private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
   private let channel: any Channel
   private let recorded: NIOLockedValueBox<[String]>
+  private let isStopped = NIOLockedValueBox(false)
   let port: Int
 
   /// - Parameters:
@@ -35,6 +36,11 @@ final class ScriptedProxy: Sendable {
   var url: String { "http://127.0.0.1:\(port)" }
 
   func stop() async {
+    let isFirst = isStopped.withLockedValue { stopped in
+      defer { stopped = true }
+      return !stopped
+    }
+    guard isFirst else { return }
     try? await channel.close()
     try? await group.shutdownGracefully()
   }

@@ -26,7 +26,9 @@ final class RunningProcess: Sendable {
   init(_ executable: String, _ arguments: [String], name: String, environment: [String: String] = [:]) throws {
     self.name = name
     process = Process()
-    process.executableURL = Self.binaries.appendingPathComponent(executable)
+    process.executableURL =
+      executable.hasPrefix("/")
+      ? URL(fileURLWithPath: executable) : Self.binaries.appendingPathComponent(executable)
     process.arguments = arguments
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.standardInput = FileHandle.nullDevice

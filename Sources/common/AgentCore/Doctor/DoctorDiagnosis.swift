@@ -16,7 +16,8 @@ enum DoctorDiagnosis {
   static func connection(
     _ error: String, url: BaseURL, chain: [[UInt8]], _ settings: AgentSettings, now: Date
   ) -> Finding {
-    if error.contains("WRONG_VERSION_NUMBER") || error.contains("HTTP_REQUEST") {
+    let notTLS = ["WRONG_VERSION_NUMBER", "HTTP_REQUEST", "EOF during handshake", "inside the TLS handshake"]
+    if chain.isEmpty, notTLS.contains(where: error.contains) {
       return Finding(
         check: "tls", detail: "the port does not speak TLS (plain HTTP on an HTTPS port?)",
         remedy: "use http:// in server_urls, or let the server or its proxy terminate TLS on port \(url.port)")

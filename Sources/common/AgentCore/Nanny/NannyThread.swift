@@ -1,0 +1,87 @@
+import Foundation
+import Logging
+import Synchronization
+
+/// Runs the nanny on a thread that nothing else of the agent can block (client.md §10).
+final class NannyThread: Sendable {
+  private let state: Mutex<Nanny>
+  private let log: Logger
+  private let reasonPath: String
+  private let memory: @Sendable () -> Int
+  private let restart: @Sendable () -> Void
+  private let end: @Sendable () -> Void
+  private let isStopped = Mutex(false)
+  private let wake = ThreadSignal()
+
+  /// - Parameters:
+  ///   - reasonPath: where the reason for an end is left for the next start.
+  ///   - restart: the first remedy.
+  ///   - end: ends the process with status 255.
+  init(
+    nanny: Nanny, reasonPath: String, log: Logger, memory: @escaping @Sendable () -> Int = ProcessMemory.resident,
+    restart: @escaping @Sendable () -> Void = {}, end: @escaping @Sendable () -> Void
+  ) {
+    state = Mutex(nanny)
+    self.reasonPath = reasonPath
+    self.log = log
+    self.memory = memory
+    self.restart = restart
+    self.end = end
+  }
+
+  func start() {
+    QueryThread.start("nanny", stackSize: 256 << 10) { [self] in
+      while !isStopped.withLock({ $0 }) {
+        wake.wait(atMost: Double(Nanny.period.milliseconds) / 1000)
+        guard !isStopped.withLock({ $0 }) else { return }
+        check(at: ContinuousClock.now)
+      }
+    }
+  }
+
+  func stop() {
+    isStopped.withLock { $0 = true }
+    wake.signal()
+  }
+
+  /// One look.
+  func check(at now: Instant) {
+    let used = memory()
+    switch state.withLock({ $0.check(at: now, memory: used) }) {
+    case .healthy: return
+    case .restart(let reason):
+      log.error("Nanny: \(reason); looking again in \(Nanny.period.inSeconds)")
+      restart()
+    case .exit(let reason):
+      log.critical("Nanny: \(reason); the agent ends with status 255 and is to be started again")
+      do throws(AgentError) {
+        try AtomicFile.write(Array(reason.utf8), to: reasonPath)
+      } catch {
+        log.error("Nanny: the reason cannot be saved: \(error)")
+      }
+      end()
+    }
+  }
+
+  /// Why the nanny ended the last process; asked once.
+  static func takeReason(_ path: String) -> String? {
+    guard let bytes = try? AtomicFile.read(path, limit: 4096) else { return nil }
+    unlink(path)
+    return String(decoding: bytes, as: UTF8.self)
+  }
+}
+
+/// What this process takes of the host's memory.
+enum ProcessMemory {
+  /// Bytes in physical memory, from the second number of `/proc/self/statm`; 0 when it cannot be read.
+  static func resident() -> Int {
+    let file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return 0 }
+    defer { close(file) }
+    var bytes = [UInt8](repeating: 0, count: 128)
+    let count = read(file, &bytes, bytes.count)
+    guard count > 0 else { return 0 }
+    let words = String(decoding: bytes.prefix(count), as: UTF8.self).split(separator: " ")
+    return words.count > 1 ? (Int(words[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
+  }
+}
