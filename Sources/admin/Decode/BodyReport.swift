@@ -91,7 +91,7 @@ struct BodyReport {
     case .padding: "padding"
     case .cipherProperties: "session properties"
     case .innerMessage: "decrypted messages"
-    case .nonce, .source, .signature, .noSession, .noDestination, .library: "\(code)"
+    case .nonce, .source, .signature, .noSession, .noDestination, .libcrypto: "\(code)"
     }
   }
 

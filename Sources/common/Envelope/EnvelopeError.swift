@@ -26,7 +26,7 @@ package struct EnvelopeError: Error, Sendable, Equatable, CustomStringConvertibl
     /// No key is known for the destination.
     case noDestination = 12
     /// libcrypto failed for a reason of its own (memory).
-    case library = 13
+    case libcrypto = 13
   }
 
   package let code: Code
@@ -55,7 +55,7 @@ package struct EnvelopeError: Error, Sendable, Equatable, CustomStringConvertibl
       case .signature: "session signature did not verify"
       case .noSession: "body holds no session"
       case .noDestination: "No certificate found for destination"
-      case .library: "libcrypto failed"
+      case .libcrypto: "libcrypto failed"
       }
     return detail.isEmpty ? text : "\(text) (\(detail))"
   }

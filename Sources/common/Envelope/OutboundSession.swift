@@ -27,7 +27,7 @@ package final class OutboundSession: Sendable {
       signature = try key.sign(plain)
       encryptedCipher = try receiver.encryptOAEP(plain)
     } catch {
-      throw EnvelopeError(.library, error.description)
+      throw EnvelopeError(.libcrypto, error.description)
     }
     self.properties = properties
     let cipher = try SessionCipher(key: properties.key, hmacKey: properties.hmacKey)
@@ -76,7 +76,7 @@ package final class OutboundSession: Sendable {
   private func authenticate(
     _ cipher: SessionCipher, _ encrypted: [UInt8], _ iv: [UInt8]
   ) throws(EnvelopeError) -> [UInt8] {
-    var result: Result<[UInt8], EnvelopeError> = .failure(EnvelopeError(.library))
+    var result: Result<[UInt8], EnvelopeError> = .failure(EnvelopeError(.libcrypto))
     encrypted.withUnsafeBytes { first in
       encryptedCipher.withUnsafeBytes { second in
         encryptedMetadata.withUnsafeBytes { third in

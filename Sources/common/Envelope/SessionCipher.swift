@@ -27,7 +27,7 @@ final class SessionCipher: @unchecked Sendable {
       EVP_CIPHER_CTX_set_padding(decryptor, 0) == 1,
       EVP_EncryptInit_ex2(encryptor, cipher, key, nil, nil) == 1,
       Self.start(mac, key: hmacKey)
-    else { throw EnvelopeError(.library) }
+    else { throw EnvelopeError(.libcrypto) }
   }
 
   deinit {
@@ -54,21 +54,21 @@ final class SessionCipher: @unchecked Sendable {
 
   /// HMAC over the pieces, in order (crypto.md §5 step 4).
   func authenticate(_ pieces: [UnsafeRawBufferPointer], version: UInt32) throws(EnvelopeError) -> [UInt8] {
-    guard EVP_MAC_init(mac, nil, 0, nil) == 1 else { throw EnvelopeError(.library) }
+    guard EVP_MAC_init(mac, nil, 0, nil) == 1 else { throw EnvelopeError(.libcrypto) }
     for piece in pieces where piece.count > 0 {
       guard EVP_MAC_update(mac, piece.bindMemory(to: UInt8.self).baseAddress, piece.count) == 1 else {
-        throw EnvelopeError(.library)
+        throw EnvelopeError(.libcrypto)
       }
     }
     let versionBytes = (0..<4).map { UInt8(truncatingIfNeeded: version >> (8 * UInt32($0))) }
-    guard EVP_MAC_update(mac, versionBytes, 4) == 1 else { throw EnvelopeError(.library) }
+    guard EVP_MAC_update(mac, versionBytes, 4) == 1 else { throw EnvelopeError(.libcrypto) }
     var length = 0
     var status: Int32 = 0
     let result = [UInt8](unsafeUninitializedCapacity: Self.macSize) { buffer, count in
       status = EVP_MAC_final(mac, buffer.baseAddress, &length, Self.macSize)
       count = status == 1 ? length : 0
     }
-    guard status == 1, result.count == Self.macSize else { throw EnvelopeError(.library) }
+    guard status == 1, result.count == Self.macSize else { throw EnvelopeError(.libcrypto) }
     return result
   }
 
@@ -78,7 +78,7 @@ final class SessionCipher: @unchecked Sendable {
       let input = cipherText.bindMemory(to: UInt8.self).baseAddress, cipherText.count <= Int(Int32.max)
     else { throw EnvelopeError(.cipherText) }
     guard EVP_DecryptInit_ex2(decryptor, nil, nil, iv.bindMemory(to: UInt8.self).baseAddress, nil) == 1 else {
-      throw EnvelopeError(.library)
+      throw EnvelopeError(.libcrypto)
     }
     var written: Int32 = 0
     var status: Int32 = 0
@@ -86,7 +86,7 @@ final class SessionCipher: @unchecked Sendable {
       status = EVP_DecryptUpdate(decryptor, buffer.baseAddress, &written, input, Int32(cipherText.count))
       count = status == 1 ? Int(written) : 0
     }
-    guard status == 1, plain.count == cipherText.count, let last = plain.last else { throw EnvelopeError(.library) }
+    guard status == 1, plain.count == cipherText.count, let last = plain.last else { throw EnvelopeError(.libcrypto) }
     let padding = Int(last)
     guard (1...Self.blockSize).contains(padding), plain.suffix(padding).allSatisfy({ $0 == last }) else {
       throw EnvelopeError(.padding)
@@ -100,7 +100,7 @@ final class SessionCipher: @unchecked Sendable {
     guard iv.count == Self.blockSize, plain.count < Int(Int32.max) - Self.blockSize else {
       throw EnvelopeError(.cipherText)
     }
-    guard EVP_EncryptInit_ex2(encryptor, nil, nil, iv, nil) == 1 else { throw EnvelopeError(.library) }
+    guard EVP_EncryptInit_ex2(encryptor, nil, nil, iv, nil) == 1 else { throw EnvelopeError(.libcrypto) }
     var ok = false
     let output = [UInt8](unsafeUninitializedCapacity: plain.count + Self.blockSize) { buffer, count in
       var first: Int32 = 0
@@ -111,7 +111,7 @@ final class SessionCipher: @unchecked Sendable {
       ok = true
       count = Int(first) + Int(last)
     }
-    guard ok else { throw EnvelopeError(.library) }
+    guard ok else { throw EnvelopeError(.libcrypto) }
     return output
   }
 }
@@ -133,7 +133,7 @@ package enum SecureRandom {
       ok = RAND_bytes(buffer.baseAddress, Int32(clamping: count)) == 1
       filled = ok ? count : 0
     }
-    guard ok else { throw EnvelopeError(.library, "no random bytes") }
+    guard ok else { throw EnvelopeError(.libcrypto, "no random bytes") }
     return result
   }
 }

@@ -172,7 +172,7 @@ package struct MaintenanceReport: Sendable, Equatable {
   package var trimmedEvents = 0
   package var purgedRecords = 0
   /// Whether a deletion has more steps to go.
-  package var moreToDo = false
+  package var hasMore = false
 
   package init() {}
 }

@@ -73,7 +73,7 @@ package protocol Store: Sendable {
   // MARK: operation
 
   /// One small step of housekeeping: expiry, forgotten digests, deletions. Call it every few seconds, and again at
-  /// once while `moreToDo`.
+  /// once while `hasMore`.
   @discardableResult
   func maintain(now: Timestamp) async throws -> MaintenanceReport
   func health() async -> StoreHealth

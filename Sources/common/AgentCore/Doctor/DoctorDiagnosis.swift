@@ -60,7 +60,7 @@ enum DoctorDiagnosis {
     }
     return Finding(
       check: "tls", detail: "\(shown). \(error)",
-      remedy: "let the server present a certificate that carries the name \(settings.pinnedServerName) or its host name")
+      remedy: "let the server present a certificate for the name \(settings.pinnedServerName) or its host name")
   }
 
   /// An answer with a status that nothing of ours gives.
@@ -105,7 +105,8 @@ enum DoctorDiagnosis {
     case .unableToParsePEM, .unableToParseCertificate:
       return Finding(detail: text, remedy: "check that the URL is the frontend's")
     case .notRSA, .keyRefused:
-      return Finding(detail: text, remedy: "the frontend must give out its message certificate, not its TLS certificate")
+      return Finding(
+        detail: text, remedy: "the frontend must give out its message certificate, not its TLS certificate")
     case .invalidCommonName(let found, _):
       return Finding(detail: text, remedy: "set Client.pinned_server_name to \(found) if that is your server")
     case .notTrusted:
@@ -193,7 +194,8 @@ enum NameLookup {
       var name = [CChar](repeating: 0, count: Int(NI_MAXHOST))
       let got = getnameinfo(
         entry.ai_addr, entry.ai_addrlen, &name, socklen_t(name.count), nil, 0, NI_NUMERICHOST)
-      if got == 0 { found.append(String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)) }
+      let bytes = name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:))
+      if got == 0 { found.append(String(decoding: bytes, as: UTF8.self)) }
       next = entry.ai_next
     }
     return (found, nil)

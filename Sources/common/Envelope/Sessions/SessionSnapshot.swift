@@ -22,7 +22,7 @@ package enum SessionSnapshot {
     case foreign
     case old
     case corrupt
-    case library
+    case libcrypto
 
     package var description: String {
       switch self {
@@ -31,7 +31,7 @@ package enum SessionSnapshot {
       case .foreign: "the snapshot belongs to another server key"
       case .old: "the snapshot is too old"
       case .corrupt: "the snapshot is damaged or cut short"
-      case .library: "libcrypto failed"
+      case .libcrypto: "libcrypto failed"
       }
     }
   }
@@ -57,7 +57,7 @@ package enum SessionSnapshot {
     }
     var header = magic + [1] + keyID(key)
     for shift in 0..<8 { header.append(UInt8(truncatingIfNeeded: now >> (8 * UInt64(shift)))) }
-    guard let random = try? SecureRandom.bytes(28) else { throw .library }
+    guard let random = try? SecureRandom.bytes(28) else { throw .libcrypto }
     header += random
     let secret = try derive(key, salt: Array(random[0..<16]))
     let sealed = try GCM.seal(plain.bytes, key: secret, nonce: Array(random[16..<28]), header: header)
@@ -112,21 +112,21 @@ package enum SessionSnapshot {
   private static func derive(_ key: RSAPrivateKey, salt: [UInt8]) throws(Failure) -> [UInt8] {
     var secret = Array(key.pkcs1PEM.utf8)
     defer { cleanse(&secret) }
-    guard let context = EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, nil) else { throw .library }
+    guard let context = EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, nil) else { throw .libcrypto }
     defer { EVP_PKEY_CTX_free(context) }
     let purpose = Array("microraptor session snapshot".utf8)
     guard EVP_PKEY_derive_init(context) == 1, EVP_PKEY_CTX_set_hkdf_md(context, EVP_sha256()) == 1,
       EVP_PKEY_CTX_set1_hkdf_salt(context, salt, Int32(salt.count)) == 1,
       EVP_PKEY_CTX_set1_hkdf_key(context, secret, Int32(secret.count)) == 1,
       EVP_PKEY_CTX_add1_hkdf_info(context, purpose, Int32(purpose.count)) == 1
-    else { throw .library }
+    else { throw .libcrypto }
     var length = 32
     var status: Int32 = 0
     let result = [UInt8](unsafeUninitializedCapacity: 32) { buffer, count in
       status = EVP_PKEY_derive(context, buffer.baseAddress, &length)
       count = status == 1 ? length : 0
     }
-    guard status == 1, result.count == 32 else { throw .library }
+    guard status == 1, result.count == 32 else { throw .libcrypto }
     return result
   }
 }
@@ -136,12 +136,12 @@ private enum GCM {
   static func seal(
     _ plain: [UInt8], key: [UInt8], nonce: [UInt8], header: [UInt8]
   ) throws(SessionSnapshot.Failure) -> [UInt8] {
-    guard let context = EVP_CIPHER_CTX_new(), plain.count < Int(Int32.max) else { throw .library }
+    guard let context = EVP_CIPHER_CTX_new(), plain.count < Int(Int32.max) else { throw .libcrypto }
     defer { EVP_CIPHER_CTX_free(context) }
     var length: Int32 = 0
     guard EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), nil, key, nonce) == 1,
       EVP_EncryptUpdate(context, nil, &length, header, Int32(header.count)) == 1
-    else { throw .library }
+    else { throw .libcrypto }
     var ok = false
     var output = [UInt8](unsafeUninitializedCapacity: plain.count) { buffer, count in
       var last: Int32 = 0
@@ -150,7 +150,7 @@ private enum GCM {
       count = ok ? Int(length) + Int(last) : 0
     }
     var tag = [UInt8](repeating: 0, count: 16)
-    guard ok, EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, 16, &tag) == 1 else { throw .library }
+    guard ok, EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, 16, &tag) == 1 else { throw .libcrypto }
     output += tag
     return output
   }
@@ -159,7 +159,7 @@ private enum GCM {
     _ sealed: [UInt8], key: [UInt8], nonce: [UInt8], header: [UInt8]
   ) throws(SessionSnapshot.Failure) -> [UInt8] {
     guard sealed.count >= 16, sealed.count < Int(Int32.max) else { throw .corrupt }
-    guard let context = EVP_CIPHER_CTX_new() else { throw .library }
+    guard let context = EVP_CIPHER_CTX_new() else { throw .libcrypto }
     defer { EVP_CIPHER_CTX_free(context) }
     var tag = Array(sealed.suffix(16))
     let size = sealed.count - 16
@@ -167,7 +167,7 @@ private enum GCM {
     guard EVP_DecryptInit_ex(context, EVP_aes_256_gcm(), nil, key, nonce) == 1,
       EVP_DecryptUpdate(context, nil, &length, header, Int32(header.count)) == 1,
       EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, 16, &tag) == 1
-    else { throw .library }
+    else { throw .libcrypto }
     var ok = false
     let output = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
       var last: Int32 = 0

@@ -71,11 +71,11 @@ extension PostgreSQLStore {
       report.expiredTasks = expired.count
       report.forgottenDigests = results.first?.changes ?? 0
       report.trimmedEvents = results.dropFirst().first?.changes ?? 0
-      report.moreToDo = results.contains { $0.changes >= Self.step }
+      report.hasMore = results.contains { $0.changes >= Self.step }
       return report
     }
     report.purgedRecords = try await purgeStep()
-    report.moreToDo = report.moreToDo || report.expiredTasks >= Self.step || report.purgedRecords > 0
+    report.hasMore = report.hasMore || report.expiredTasks >= Self.step || report.purgedRecords > 0
     return report
   }
 

@@ -55,7 +55,7 @@ extension SQLiteStore {
     }
     report.purgedRecords = try await purgeStep()
     let most = max(report.expiredTasks, report.forgottenDigests, report.trimmedEvents)
-    report.moreToDo = most >= Self.step || report.purgedRecords > 0
+    report.hasMore = most >= Self.step || report.purgedRecords > 0
     return report
   }
 

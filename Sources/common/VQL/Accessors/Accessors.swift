@@ -66,6 +66,8 @@ enum Accessors {
     "auto": FileAccessor(), "file": FileAccessor(), "file_nocase": FileAccessor(ignoreCase: true),
     "raw_file": FileAccessor(anyKind: true), "data": DataAccessor(), "scope": ScopeAccessor(),
     "gzip": PackedAccessor(), "zip": ZipAccessor(), "zip_nocase": ZipAccessor(ignoreCase: true),
+    "me": ZipAccessor(ofAgent: true), "offset": OffsetAccessor(), "sparse": RangesAccessor(keepsHoles: true),
+    "ranged": RangesAccessor(keepsHoles: false), "process": ProcessAccessor(),
   ]
 
   static func find(_ name: String) throws -> any Accessor {

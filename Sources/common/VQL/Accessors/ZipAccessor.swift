@@ -4,9 +4,17 @@ import Glibc
 /// Members of a zip file.
 struct ZipAccessor: Accessor {
   var ignoreCase = false
+  /// The archive is the agent's own executable.
+  var ofAgent = false
+
+  private func archive(_ path: VQLPath, _ scope: Scope) throws -> ZipArchive {
+    guard ofAgent else { return try ZipArchive.of(path, scope) }
+    let delegate = VQLPath.Delegate(accessor: "file", path: Posix.link("/proc/self/exe") ?? [], nested: nil)
+    return try ZipArchive.of(VQLPath(components: [], style: .zip, delegate: delegate), scope)
+  }
 
   func open(_ path: VQLPath, _ scope: Scope) throws -> ByteSource {
-    let archive = try ZipArchive.of(path, scope)
+    let archive = try archive(path, scope)
     guard let member = archive.member(path.components, ignoreCase: ignoreCase) else {
       throw CallError("file not found in zip: \(String(decoding: path.innerText, as: UTF8.self))")
     }
@@ -14,7 +22,7 @@ struct ZipAccessor: Accessor {
   }
 
   func status(_ path: VQLPath, _ scope: Scope) throws -> FileStatus {
-    let archive = try ZipArchive.of(path, scope)
+    let archive = try archive(path, scope)
     if let member = archive.member(path.components, ignoreCase: ignoreCase) {
       return FileStatus(path: path, size: member.size, modified: member.modified)
     }
@@ -23,7 +31,7 @@ struct ZipAccessor: Accessor {
   }
 
   func list(_ path: VQLPath, _ scope: Scope) throws -> [DirectoryEntry] {
-    let archive = try ZipArchive.of(path, scope)
+    let archive = try archive(path, scope)
     var names: [[UInt8]: DirectoryEntry.Kind] = [:]
     let depth = path.components.count
     for member in archive.members where member.components.count > depth {

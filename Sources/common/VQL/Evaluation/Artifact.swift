@@ -107,7 +107,8 @@ enum ArtifactRunner {
       return context.log(.none, "Artifact \(name) not found")
     }
     guard context.threadState.artifactStack.count < maximumNesting else {
-      return context.log(.none, "Stack overflow: \((context.threadState.artifactStack + [name]).joined(separator: ", "))")
+      return context.log(
+        .none, "Stack overflow: \((context.threadState.artifactStack + [name]).joined(separator: ", "))")
     }
     context.threadState.artifactStack.append(name)
     defer { context.threadState.artifactStack.removeLast() }

@@ -39,6 +39,8 @@ final class Context {
   static let maximumDepth = 1000
   /// Evaluation stops when less than this is left of the thread's stack.
   static let stackReserve: UInt = 192 * 1024
+  /// A statement that overflows more often than this evaluates nothing more: recursion that branches never ends.
+  static let maximumOverflows = 1000
   /// Largest string or array that an operator may build.
   static let maximumLength = 100_000_000
 
@@ -50,6 +52,7 @@ final class Context {
   /// Set once queries run beside each other.
   var turns: Turns?
   private var overflowReported = false
+  private var overflows = 0
   var statementText = ""
   private var patterns: [[UInt8]: Regex?] = [:]
   private var lambdas: [[UInt8]: Result<Lambda, VQLError>] = [:]
@@ -126,7 +129,10 @@ final class Context {
   func enter() -> Bool {
     var marker: UInt8 = 0
     let here = withUnsafeMutablePointer(to: &marker) { UInt(bitPattern: $0) }
+    // Nothing new starts once the query must end: an expression alone may branch for longer than anybody waits.
+    if isStopped || overflows > Self.maximumOverflows { return false }
     if threadState.depth >= Self.maximumDepth || here < threadState.stackLimit {
+      overflows += 1
       if !overflowReported { log(.none, "Stack Overflow: \(statementText)") }
       overflowReported = true
       return false
@@ -139,6 +145,7 @@ final class Context {
 
   func startStatement(_ text: @autoclosure () -> String) {
     overflowReported = false
+    overflows = 0
     statementText = text()
   }
 

@@ -4,7 +4,7 @@ enum Registry {
     let lists = [
       Functions.control, Functions.collections, Functions.aggregates, Functions.strings, Functions.patterns,
       Functions.encodings, Functions.conversions, Functions.times, Functions.network, Functions.paths,
-      Functions.files, Functions.parsers, Functions.system, Functions.tracker,
+      Functions.files, Functions.parsers, Functions.system, Functions.tracker, Functions.storage,
     ]
     return Dictionary(lists.joined().map { ($0.signature.name, $0) }, uniquingKeysWith: { first, _ in first })
   }()
@@ -13,6 +13,7 @@ enum Registry {
     let lists = [
       Plugins.control, Plugins.collections, Plugins.streams, Plugins.files, Plugins.parsers, Plugins.host,
       Plugins.processes, Plugins.execution, Plugins.databases, Plugins.network, Plugins.tracker, Plugins.watchers,
+      Plugins.http,
     ]
     return Dictionary(lists.joined().map { ($0.signature.name, $0) }, uniquingKeysWith: { first, _ in first })
   }()

@@ -13,7 +13,12 @@ enum SourceRunner {
         return ArtifactRunner.call(node.parts.dropFirst().joined(separator: "."), arguments, scope, emit)
       }
     }
-    guard let binding = scope.lookup(node.parts[0]) else { return notFound(node, scope) }
+    guard let binding = scope.lookup(node.parts[0]) else {
+      if node.parts.count == 1, node.arguments != nil, ForeignNames.plugins.contains(node.parts[0]) {
+        return ForeignNames.report(plugin: node.parts[0], context)
+      }
+      return notFound(node, scope)
+    }
     if node.parts.count == 1, case .stored(let stored) = binding {
       return runStored(stored, node.arguments, scope, emit)
     }

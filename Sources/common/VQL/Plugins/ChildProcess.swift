@@ -162,6 +162,12 @@ extension Plugins {
         values: [.bytes([]), .bytes(output), .bytes(errors), .int(code), .bool(complete)]))
   }
 
+  private static func exitCode(of child: ChildProcess, _ context: Context) -> Int64 {
+    let cancellation = context.cancellation
+    let stopper = context.threadState.stopper
+    return context.outside { child.exitCode { cancellation.isCancelled || stopper?.isStopped == true } }
+  }
+
   private static func execute(_ call: Call, _ emit: RowSink) throws {
     let arguments = call.strings("argv")
     guard let program = arguments.first, !program.isEmpty,
@@ -215,8 +221,7 @@ extension Plugins {
       }
     }
     if call.context.isStopped { return }
-    let cancellation = call.context.cancellation
-    let code = call.context.outside { child.exitCode { cancellation.isCancelled } }
+    let code = exitCode(of: child, call.context)
     if !separator.isEmpty {
       if !output.isEmpty, !emit(result(output, [], 0, false)) { return }
       output = []
