@@ -5,7 +5,8 @@ import PackageDescription
 let strict: [SwiftSetting] = [.swiftLanguageMode(.v6)]
 
 func library(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: dependencies, path: "Sources/common/\(name)", exclude: excluded(from: name),
+  .target(
+    name: name, dependencies: dependencies, path: "Sources/common/\(name)", exclude: excluded(from: name),
     swiftSettings: strict)
 }
 
@@ -20,7 +21,8 @@ func system(_ name: String, _ package: String) -> Target {
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .testTarget(name: name, dependencies: dependencies, path: "Tests/\(name)", exclude: fixtures(of: name),
+  .testTarget(
+    name: name, dependencies: dependencies, path: "Tests/\(name)", exclude: fixtures(of: name),
     swiftSettings: strict)
 }
 
@@ -76,8 +78,11 @@ let package = Package(
     library("VQL", ["CZlib", "CLibCrypto"]),
     library(
       "AgentCore",
-      ["Wire", "PublicIdentity", "Envelope", "PKI", "VQL", "Configuration", "Observability", logging, nio, nioPosix, nioHTTP,
-       nioTLS]),
+      [
+        "Wire", "PublicIdentity", "Envelope", "PKI", "VQL", "Configuration", "Observability", logging, nio, nioPosix,
+        nioHTTP,
+        nioTLS,
+      ]),
 
     .executableTarget(
       name: "frontend",
@@ -119,24 +124,37 @@ let package = Package(
     tests("WorkerLinkTests", ["WorkerLink"]),
     tests("StoreTests", ["Wire", "PublicIdentity", "CLibPQ", "Store", .product(name: "GRDB", package: "GRDB.swift")]),
     tests("VQLTests", ["VQL"]),
-    tests("AgentCoreTests", [
-      "Wire", "PublicIdentity", "PKI", "Envelope", "VQL", "Configuration", "AgentCore", nio, nioPosix, nioHTTP, nioTLS,
-    ]),
-    tests("CryptoWorkerTests", [
-      "Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Observability", "crypto-worker", logging,
-    ]),
-    tests("FrontendTests", [
-      "Wire", "PublicIdentity", "Store", "Configuration", "Observability", "frontend", logging, nio, nioPosix, nioHTTP,
-      nioTLS, nioHTTP2, nioWebSocket, nioALPN, nioEmbedded,
-    ]),
-    tests("AdminTests", [
-      "Wire", "PublicIdentity", "PKI", "WorkerLink", "Store", "Configuration", "Observability", "microraptor",
-    ]),
+    tests(
+      "AgentCoreTests",
+      [
+        "Wire", "PublicIdentity", "PKI", "Envelope", "VQL", "Configuration", "AgentCore", nio, nioPosix, nioHTTP,
+        nioTLS,
+      ]),
+    tests(
+      "CryptoWorkerTests",
+      [
+        "Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Observability", "crypto-worker", logging,
+      ]),
+    tests(
+      "FrontendTests",
+      [
+        "Wire", "PublicIdentity", "Store", "Configuration", "Observability", "frontend", logging, nio, nioPosix,
+        nioHTTP,
+        nioTLS, nioHTTP2, nioWebSocket, nioALPN, nioEmbedded,
+      ]),
+    tests(
+      "AdminTests",
+      [
+        "Wire", "PublicIdentity", "PKI", "WorkerLink", "Store", "Configuration", "Observability", "microraptor",
+      ]),
     tests("PackageGraphTests", []),
     // The executables are started as processes, so they have to be built before.
-    tests("IntegrationTests", [
-      "Wire", "PublicIdentity", "PKI", "Envelope", nio, nioPosix, nioHTTP, nioTLS, "frontend", "crypto-worker", "agent",
-      "microraptor",
-    ]),
+    tests(
+      "IntegrationTests",
+      [
+        "Wire", "PublicIdentity", "PKI", "Envelope", nio, nioPosix, nioHTTP, nioTLS, "frontend", "crypto-worker",
+        "agent",
+        "microraptor",
+      ]),
   ]
 )

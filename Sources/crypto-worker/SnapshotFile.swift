@@ -21,7 +21,8 @@ struct SnapshotFile {
     defer { try? FileManager.default.removeItem(atPath: path) }
     let size = (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int) ?? 0
     guard size <= Self.sizeLimit, let data = FileManager.default.contents(atPath: path) else {
-      return logger.warning("the session snapshot cannot be read; sessions will be opened anew", metadata: ["file": "\(path)"])
+      return logger.warning(
+        "the session snapshot cannot be read; sessions will be opened anew", metadata: ["file": "\(path)"])
     }
     do throws(SessionSnapshot.Failure) {
       let count = try service.restore([UInt8](data))
@@ -71,7 +72,8 @@ enum MemoryLock {
     guard getrlimit(__rlimit_resource_t(8), &limit) == 0 else { return }
     // With a small limit later allocations would fail, which is worse than a page that might be swapped.
     guard geteuid() == 0 || limit.rlim_cur == rlim_t.max else {
-      return logger.debug("memory is not locked: raise the memlock limit (LimitMEMLOCK=infinity) to keep keys out of swap")
+      return logger.debug(
+        "memory is not locked: raise the memlock limit (LimitMEMLOCK=infinity) to keep keys out of swap")
     }
     let onFault: Int32 = 4
     if mlockall(MCL_CURRENT | MCL_FUTURE | onFault) != 0 {

@@ -106,9 +106,12 @@ final class EnvelopePropertyTests: XCTestCase {
       var damaged = body
       switch round % 4 {
       case 0: damaged = Array(body.prefix(Int.random(in: 0...body.count, using: &generator)))
-      case 1: damaged = (0..<Int.random(in: 0..<64, using: &generator)).map { _ in .random(in: 0...255, using: &generator) }
+      case 1:
+        damaged = (0..<Int.random(in: 0..<64, using: &generator)).map { _ in .random(in: 0...255, using: &generator) }
       case 2:
-        for _ in 0..<3 { damaged[Int.random(in: 0..<body.count, using: &generator)] = .random(in: 0...255, using: &generator) }
+        for _ in 0..<3 {
+          damaged[Int.random(in: 0..<body.count, using: &generator)] = .random(in: 0...255, using: &generator)
+        }
       default: damaged.insert(.random(in: 0...255, using: &generator), at: Int.random(in: 0...8, using: &generator))
       }
       _ = try? ServerSide.openWarm(damaged, sessions: [session])

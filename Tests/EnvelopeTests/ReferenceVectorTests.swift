@@ -114,7 +114,8 @@ final class ReferenceVectorTests: XCTestCase {
     let request = try CertificateRequest(pem: pem)
     XCTAssertEqual(request.clientID.rawValue, keys["client_id"] as? String)
     XCTAssertEqual(
-      request.publicKey.pkcs1PEM, String(decoding: try Fixtures.bytes(folder, "client_public_as_stored.pem"), as: UTF8.self)
+      request.publicKey.pkcs1PEM,
+      String(decoding: try Fixtures.bytes(folder, "client_public_as_stored.pem"), as: UTF8.self)
     )
   }
 }

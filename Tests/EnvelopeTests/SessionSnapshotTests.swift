@@ -7,7 +7,9 @@ import XCTest
 final class SessionSnapshotTests: XCTestCase {
   private let now: UInt64 = 1_800_000_000
 
-  private func filled(_ server: RSAPrivateKey, _ clients: [RSAPrivateKey]) throws -> (SessionCache, [[UInt8]], AgentEnvelope) {
+  private func filled(_ server: RSAPrivateKey, _ clients: [RSAPrivateKey]) throws -> (
+    SessionCache, [[UInt8]], AgentEnvelope
+  ) {
     var cache = SessionCache(capacity: 10)
     var bodies: [[UInt8]] = []
     var last = AgentEnvelope(privateKey: clients[0], nonce: "n")

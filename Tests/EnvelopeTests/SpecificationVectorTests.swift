@@ -47,7 +47,8 @@ final class SpecificationVectorTests: XCTestCase {
         let opened = try ServerSide.open(body, with: keys.server, knowing: keys.client.publicKey, nonce: keys.nonce)
         XCTAssertTrue(opened.authenticated, "body\(number)")
         let plain = try opened.lists.map { try MessageListCodec.plain($0, compressed: opened.compressed) }
-        let expected = try (vector["message_lists"] as? [String])?.map { try Fixtures.hex($0) }
+        let expected =
+          try (vector["message_lists"] as? [String])?.map { try Fixtures.hex($0) }
           ?? [Fixtures.hex(vector["message_list"])]
         XCTAssertEqual(plain, expected, "body\(number)")
       } else {

@@ -81,7 +81,8 @@ final class ControlTests: XCTestCase {
       damaged[field.lowerBound] ^= 1
       XCTAssertEqual(try client.post("/control", damaged).status, 403)
     }
-    XCTAssertEqual(try client.post("/control", client.seal([ScriptedClient.checkIn], nonce: "AAAAAAAAAAA=")).status, 403)
+    XCTAssertEqual(
+      try client.post("/control", client.seal([ScriptedClient.checkIn], nonce: "AAAAAAAAAAA=")).status, 403)
     XCTAssertEqual(try client.post("/control", Array(good.dropLast(7))).status, 403)
     try client.deliver([ScriptedClient.checkIn])
   }
@@ -99,7 +100,8 @@ final class ControlTests: XCTestCase {
     try client.restart()
     try client.deliver([job])
     let list = try MessageListCodec.serialize([ScriptedClient.rows(flow: "F.AAAAAAAAAAAA1", from: 4, count: 2)])
-    let two = try client.seal(lists: [Zlib.deflate(try MessageListCodec.serialize([job])), Zlib.deflate(list)], compressed: true)
+    let two = try client.seal(
+      lists: [Zlib.deflate(try MessageListCodec.serialize([job])), Zlib.deflate(list)], compressed: true)
     XCTAssertEqual(try client.open(client.post("/control", two)), [])
     XCTAssertEqual(try rows(client.id, "F.AAAAAAAAAAAA1"), Array(0..<6))
     XCTAssertFalse(try deployment.microraptor(["clients", "--json"]).contains("C.1234567890abcdef"))

@@ -79,6 +79,7 @@ final class PackageGraphTests: XCTestCase {
 
   func testTheQueryEngineKnowsNoNetwork() throws {
     let engine = try XCTUnwrap(reachable()["VQL"])
-    XCTAssertTrue(engine.isDisjoint(with: ["Wire", "Envelope", "AgentCore", "NIOCore", "NIOPosix"]), "\(engine.sorted())")
+    XCTAssertTrue(
+      engine.isDisjoint(with: ["Wire", "Envelope", "AgentCore", "NIOCore", "NIOPosix"]), "\(engine.sorted())")
   }
 }

@@ -64,7 +64,9 @@ final class EnvelopeScanTests: XCTestCase {
   func testNoBytesCrash() {
     var generator = SystemRandomNumberGenerator()
     for _ in 0..<50_000 {
-      let bytes = (0..<Int.random(in: 0..<40, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator) }
+      let bytes = (0..<Int.random(in: 0..<40, using: &generator)).map { _ in
+        UInt8.random(in: 0...255, using: &generator)
+      }
       if let scan = try? EnvelopeScan(bytes) {
         for range in [scan.encrypted, scan.encryptedCipher, scan.packetIV, scan.fullHMAC] {
           XCTAssertTrue(range.upperBound <= bytes.count)

@@ -191,7 +191,9 @@ struct VQLCommand: ParsableCommand {
     let entries = VQLReference.entries(named: name)
     guard !entries.isEmpty else {
       let near = VQLReference.entries.map(\.name).filter { $0.contains(name) || name.contains($0) }
-      let hint = near.isEmpty ? "microraptor vql --list shows all" : "did you mean \(Set(near).sorted().joined(separator: ", "))?"
+      let hint =
+        near.isEmpty
+        ? "microraptor vql --list shows all" : "did you mean \(Set(near).sorted().joined(separator: ", "))?"
       complain("vql: there is no plugin or function \(name); \(hint)")
       return 64
     }
@@ -207,7 +209,9 @@ struct VQLCommand: ParsableCommand {
   }
 
   private func listAll() -> Int32 {
-    for entry in VQLReference.entries.sorted(by: { ($0.kind.rawValue, $0.name) > ($1.kind.rawValue, $1.name) }).reversed() {
+    for entry in VQLReference.entries.sorted(by: { ($0.kind.rawValue, $0.name) > ($1.kind.rawValue, $1.name) })
+      .reversed()
+    {
       print("\(entry.kind.rawValue.padding(toLength: 9, withPad: " ", startingAt: 0)) \(entry.name): \(entry.summary)")
     }
     return 0

@@ -54,12 +54,13 @@ package enum Zlib {
     while true {
       let before = output.count
       var status = Z_OK
-      output.append(contentsOf: [UInt8](unsafeUninitializedCapacity: capacity) { buffer, count in
-        stream.next_out = buffer.baseAddress
-        stream.avail_out = UInt32(clamping: capacity)
-        status = CZlib.inflate(&stream, Z_NO_FLUSH)
-        count = capacity - Int(stream.avail_out)
-      })
+      output.append(
+        contentsOf: [UInt8](unsafeUninitializedCapacity: capacity) { buffer, count in
+          stream.next_out = buffer.baseAddress
+          stream.avail_out = UInt32(clamping: capacity)
+          status = CZlib.inflate(&stream, Z_NO_FLUSH)
+          count = capacity - Int(stream.avail_out)
+        })
       if output.count > limit { return .failure(.tooLarge(limit: limit)) }
       if status == Z_STREAM_END { return .success(output) }
       // Out of input before the end of the stream, or damaged.

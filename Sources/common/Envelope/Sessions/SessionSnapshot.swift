@@ -145,7 +145,8 @@ private enum GCM {
     var ok = false
     var output = [UInt8](unsafeUninitializedCapacity: plain.count) { buffer, count in
       var last: Int32 = 0
-      ok = EVP_EncryptUpdate(context, buffer.baseAddress, &length, plain, Int32(plain.count)) == 1
+      ok =
+        EVP_EncryptUpdate(context, buffer.baseAddress, &length, plain, Int32(plain.count)) == 1
         && EVP_EncryptFinal_ex(context, buffer.baseAddress.map { $0 + Int(length) }, &last) == 1
       count = ok ? Int(length) + Int(last) : 0
     }
@@ -171,7 +172,8 @@ private enum GCM {
     var ok = false
     let output = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
       var last: Int32 = 0
-      ok = EVP_DecryptUpdate(context, buffer.baseAddress, &length, sealed, Int32(size)) == 1
+      ok =
+        EVP_DecryptUpdate(context, buffer.baseAddress, &length, sealed, Int32(size)) == 1
         && EVP_DecryptFinal_ex(context, buffer.baseAddress.map { $0 + Int(length) }, &last) == 1
       count = ok ? Int(length) + Int(last) : 0
     }
