@@ -1,5 +1,4 @@
 import Foundation
-import Synchronization
 import XCTest
 
 @testable import WorkerLink
@@ -8,29 +7,13 @@ import XCTest
 final class CurveTests: XCTestCase {
   private typealias Pair = (publicKey: String, secretKey: String)
 
-  private final class Log<Element: Sendable>: Sendable {
-    private let entries = Mutex<[Element]>([])
-    private let changed = DispatchSemaphore(value: 0)
-    func add(_ entry: Element) {
-      entries.withLock { $0.append(entry) }
-      changed.signal()
-    }
-    var all: [Element] { entries.withLock { $0 } }
-    /// Waits until an entry is there, at most 20 s.
-    func wait(_ found: (Element) -> Bool) -> Bool {
-      let end = DispatchTime.now() + 20
-      while !all.contains(where: found) {
-        if changed.wait(timeout: end) == .timedOut { return all.contains(where: found) }
-      }
-      return true
-    }
-  }
-
   private func keys(_ own: Pair, _ peers: Pair...) throws -> CurveKeys {
     try CurveKeys(publicKey: own.publicKey, secretKey: own.secretKey, peerPublicKeys: peers.map(\.publicKey))
   }
 
-  private func worker(_ keys: CurveKeys?, _ notes: Log<String>, _ asked: Log<WorkerRequest>) throws -> WorkerServer {
+  private func worker(_ keys: CurveKeys?, _ notes: EventLog<String>, _ asked: EventLog<WorkerRequest>) throws
+    -> WorkerServer
+  {
     try WorkerServer(endpoint: "tcp://127.0.0.1:*", curve: keys, notes: { notes.add("\($0)") }) { request, _, respond in
       asked.add(request)
       if case .health = request { respond(.health(WorkerHealth(name: "w"))) } else { respond(.done) }
@@ -39,8 +22,8 @@ final class CurveTests: XCTestCase {
 
   func testTheRightKeysWork() async throws {
     let (server, first, second) = try (pair(), pair(), pair())
-    let notes = Log<String>()
-    let worker = try worker(keys(server, first, second), notes, Log())
+    let notes = EventLog<String>(seconds: 20)
+    let worker = try worker(keys(server, first, second), notes, EventLog(seconds: 20))
     for frontend in [first, second] {
       let link = try WorkerLink(
         endpoints: [worker.endpoint], routingSecret: [1], curve: keys(frontend, server)
@@ -62,10 +45,10 @@ final class CurveTests: XCTestCase {
       (try keys(stranger, server), "unknownKey"), (try keys(frontend, stranger), "handshakeFailed"),
       (nil, "handshakeFailed"),
     ] {
-      let notes = Log<String>()
-      let asked = Log<WorkerRequest>()
+      let notes = EventLog<String>(seconds: 20)
+      let asked = EventLog<WorkerRequest>(seconds: 20)
       let worker = try worker(keys(server, frontend), notes, asked)
-      let seen = Log<LinkStateMachine.Note>()
+      let seen = EventLog<LinkStateMachine.Note>(seconds: 20)
       let link = try WorkerLink(endpoints: [worker.endpoint], routingSecret: [1], curve: curve) { seen.add($0) }
       async let outcome = link.request(.forget(source: "x"), timeout: 60_000)
       XCTAssertTrue(notes.wait { $0 == note }, "\(note) in \(notes.all)")
@@ -81,8 +64,8 @@ final class CurveTests: XCTestCase {
   /// A frontend with keys does not talk to a worker without.
   func testAFrontendWithKeysDemandsThem() async throws {
     let (server, frontend) = try (pair(), pair())
-    let notes = Log<String>()
-    let asked = Log<WorkerRequest>()
+    let notes = EventLog<String>(seconds: 20)
+    let asked = EventLog<WorkerRequest>(seconds: 20)
     let worker = try worker(nil, notes, asked)
     let link = try WorkerLink(endpoints: [worker.endpoint], routingSecret: [1], curve: keys(frontend, server)) { _ in }
     async let outcome = link.request(.forget(source: "x"), timeout: 60_000)

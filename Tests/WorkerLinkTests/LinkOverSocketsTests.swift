@@ -1,33 +1,15 @@
 import Foundation
-import Synchronization
 import WorkerLink
 import XCTest
 
 /// The link and the server on real ZeroMQ sockets.
 final class LinkOverSocketsTests: XCTestCase {
-  private final class Log<Element: Sendable>: Sendable {
-    private let entries = Mutex<[Element]>([])
-    private let changed = DispatchSemaphore(value: 0)
-    func add(_ entry: Element) {
-      entries.withLock { $0.append(entry) }
-      changed.signal()
-    }
-    var all: [Element] { entries.withLock { $0 } }
-    /// Waits until an entry is there, at most 10 s.
-    func wait(_ found: (Element) -> Bool) -> Bool {
-      let end = DispatchTime.now() + 10
-      while !all.contains(where: found) {
-        if changed.wait(timeout: end) == .timedOut { return all.contains(where: found) }
-      }
-      return true
-    }
-  }
-
   private func endpoint() -> String {
     "ipc://" + NSTemporaryDirectory() + "mr-\(UUID().uuidString.prefix(8)).sock"
   }
 
-  private func worker(_ endpoint: String, _ notes: Log<String>, answer: WorkerReply = .done) throws -> WorkerServer {
+  private func worker(_ endpoint: String, _ notes: EventLog<String>, answer: WorkerReply = .done) throws -> WorkerServer
+  {
     try WorkerServer(endpoint: endpoint, notes: { notes.add("\($0)") }) { request, _, respond in
       if case .health = request { respond(.health(WorkerHealth(name: endpoint))) } else { respond(answer) }
     }
@@ -35,7 +17,7 @@ final class LinkOverSocketsTests: XCTestCase {
 
   func testRequestsAreAnswered() async throws {
     let address = endpoint()
-    let notes = Log<String>()
+    let notes = EventLog<String>()
     let server = try worker(address, notes, answer: .unverified(source: "C.0123456789abcdef"))
     let link = try WorkerLink(endpoints: [address], routingSecret: [1]) { _ in }
     for _ in 0..<200 {
@@ -48,7 +30,7 @@ final class LinkOverSocketsTests: XCTestCase {
 
   func testTheSocketFileIsPrivate() throws {
     let address = endpoint()
-    let server = try worker(address, Log<String>())
+    let server = try worker(address, EventLog<String>())
     let path = String(address.dropFirst("ipc://".count))
     let mode = try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
     XCTAssertEqual(mode.map { $0 & 0o077 }, 0)
@@ -56,12 +38,12 @@ final class LinkOverSocketsTests: XCTestCase {
   }
 
   func testAnotherWorkerTakesOver() async throws {
-    let notes = Log<String>()
+    let notes = EventLog<String>()
     let link1 = endpoint()
     let link2 = endpoint()
     let first = try worker(link1, notes)
     let second = try worker(link2, notes)
-    let seen = Log<LinkStateMachine.Note>()
+    let seen = EventLog<LinkStateMachine.Note>()
     let link = try WorkerLink(endpoints: [link1, link2], routingSecret: [1]) { seen.add($0) }
     XCTAssertTrue(seen.wait { $0 == .workerUp(link1) })
     XCTAssertTrue(seen.wait { $0 == .workerUp(link2) })
@@ -77,7 +59,7 @@ final class LinkOverSocketsTests: XCTestCase {
 
   /// Bytes that are not ZeroMQ, and ZeroMQ messages that are not ours, are noted and change nothing.
   func testGarbageOnTheEndpoint() async throws {
-    let notes = Log<String>()
+    let notes = EventLog<String>()
     let server = try worker("tcp://127.0.0.1:*", notes)
     let port = try XCTUnwrap(UInt16(server.endpoint.split(separator: ":").last.map(String.init) ?? ""))
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)

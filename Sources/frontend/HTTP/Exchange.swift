@@ -39,4 +39,10 @@ extension Exchange {
   func respond(_ status: HTTPResponseStatus, text: String) { respond(status, text: text, headers: []) }
 
   func finish(_ bytes: [UInt8]) { finish(bytes, written: nil) }
+
+  /// Runs on the exchange's loop, at once when already there: what a callback of the loop decides must not be overtaken by
+  /// another thread's call.
+  func onLoop(_ body: @escaping @Sendable () -> Void) {
+    if eventLoop.inEventLoop { body() } else { eventLoop.execute(body) }
+  }
 }

@@ -81,9 +81,4 @@ final class HTTPExchange: Exchange {
       if handler.current == number { body(handler) }
     }
   }
-
-  /// At once when already there: what a callback of the loop decides must not be overtaken by another thread's call.
-  private func onLoop(_ body: @escaping @Sendable () -> Void) {
-    if eventLoop.inEventLoop { body() } else { eventLoop.execute(body) }
-  }
 }

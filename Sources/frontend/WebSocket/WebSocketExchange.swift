@@ -78,8 +78,4 @@ final class WebSocketExchange: Exchange {
       if handler.current == number { body(handler) }
     }
   }
-
-  private func onLoop(_ body: @escaping @Sendable () -> Void) {
-    if eventLoop.inEventLoop { body() } else { eventLoop.execute(body) }
-  }
 }
