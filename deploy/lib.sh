@@ -9,7 +9,7 @@ MR_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 MR_PRODUCTS=(frontend crypto-worker agent microraptor)
 
 # Debian packages that building and running need, beside a Swift toolchain.
-MR_BUILD_PACKAGES=(libssl-dev libzmq3-dev libsqlite3-dev libpq-dev zlib1g-dev pkg-config ca-certificates curl)
+MR_BUILD_PACKAGES=(libssl-dev libzmq3-dev libsqlite3-dev libpq-dev zlib1g-dev libyaml-dev pkg-config ca-certificates curl)
 
 # Debian packages that only the tests need.
 MR_TEST_PACKAGES=(openssl postgresql curl nginx-light haproxy)

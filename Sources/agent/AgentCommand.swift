@@ -1,7 +1,8 @@
 import AgentCore
 import ArgumentParser
 import Configuration
-import Foundation
+import FoundationEssentials
+import Glibc
 import Logging
 import Observability
 

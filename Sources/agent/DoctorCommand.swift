@@ -1,6 +1,6 @@
 import AgentCore
 import ArgumentParser
-import Foundation
+import Observability
 
 /// `agent doctor`.
 struct DoctorCommand: AsyncParsableCommand {
@@ -22,11 +22,11 @@ struct DoctorCommand: AsyncParsableCommand {
     do {
       settings = try files.settings()
     } catch {
-      FileHandle.standardError.write(Data("\(error)\n".utf8))
+      StandardStream.error.write("\(error)\n")
       throw FileOptions.configurationExit
     }
     let report = await Doctor(settings: settings).examine()
-    FileHandle.standardOutput.write(Data((json ? report.json : report.text).utf8))
+    StandardStream.output.write(json ? report.json : report.text)
     if !report.passed { throw ExitCode(1) }
   }
 }

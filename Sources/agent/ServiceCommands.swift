@@ -1,6 +1,8 @@
 import AgentCore
 import ArgumentParser
-import Foundation
+import FoundationEssentials
+import Glibc
+import Observability
 
 /// What the service commands share.
 enum ServiceManager {
@@ -18,12 +20,20 @@ enum ServiceManager {
   /// - Returns: the exit status.
   @discardableResult
   static func systemctl(_ arguments: [String]) throws -> Int32 {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = ["systemctl"] + arguments
-    try process.run()
-    process.waitUntilExit()
-    return process.terminationStatus
+    var pointers = (["systemctl"] + arguments).map { strdup($0) }
+    defer { for pointer in pointers { free(pointer) } }
+    pointers.append(nil)
+    var child: pid_t = 0
+    let code = posix_spawnp(&child, "systemctl", nil, nil, &pointers, environ)
+    guard code == 0 else {
+      throw ValidationError("systemctl cannot be started: \(String(cString: strerror(code)))")
+    }
+    var status: Int32 = 0
+    while waitpid(child, &status, 0) < 0 {
+      guard errno == EINTR else { throw ValidationError("systemctl was lost: \(String(cString: strerror(errno)))") }
+    }
+    // As the shell has it: the exit code, or 128 and the signal.
+    return status & 0x7F == 0 ? (status >> 8) & 0xFF : 128 + (status & 0x7F)
   }
 }
 
@@ -42,7 +52,7 @@ struct InstallCommand: ParsableCommand {
     let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/usr/bin/agent"
     let file = URL(fileURLWithPath: config).standardizedFileURL.path
     let text = try ServiceUnit.text(program: program, config: file)
-    if print { return FileHandle.standardOutput.write(Data(text.utf8)) }
+    if print { return StandardStream.output.write(text) }
     try ServiceManager.requireSystemd()
     try Data(text.utf8).write(to: URL(fileURLWithPath: ServiceUnit.path), options: .atomic)
     for arguments in [["daemon-reload"], ["enable", "--now", ServiceUnit.name]] {

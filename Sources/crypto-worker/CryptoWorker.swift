@@ -199,7 +199,7 @@ struct CryptoWorker: AsyncParsableCommand {
   }
 
   private static func fail(_ text: String) {
-    FileHandle.standardError.write(Data("crypto-worker: \(text)\n".utf8))
+    StandardStream.error.write("crypto-worker: \(text)\n")
   }
 
   private func startMonitoring(

@@ -144,7 +144,7 @@ struct Frontend: AsyncParsableCommand {
 
   /// Says what is wrong and ends the process with this exit code.
   private func fail(_ code: Int32, _ text: String) throws -> Never {
-    FileHandle.standardError.write(Data("\(name): \(text)\n".utf8))
+    StandardStream.error.write("\(name): \(text)\n")
     throw ExitCode(code)
   }
 }

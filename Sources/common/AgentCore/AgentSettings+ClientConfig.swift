@@ -1,5 +1,5 @@
 import Configuration
-import Foundation
+import FoundationEssentials
 
 extension AgentSettings {
   /// The settings of a client file; options of the command line win.

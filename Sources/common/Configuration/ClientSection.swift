@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// The `Client` section (client.md §1), with defaults applied.
 ///

@@ -1,4 +1,4 @@
-import Foundation
+import Glibc
 
 /// Reading and writing configuration files.
 package enum ConfigFile {
@@ -9,21 +9,35 @@ package enum ConfigFile {
   ///
   /// - Throws: ``ConfigurationError`` when it cannot be read, is too large or is not UTF-8.
   package static func read(_ path: String) throws(ConfigurationError) -> String {
-    guard let file = FileHandle(forReadingAtPath: path) else {
-      let exists = FileManager.default.fileExists(atPath: path)
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      let exists = errno != ENOENT && errno != ENOTDIR
       throw ConfigurationError(
         file: path, expected: "a readable configuration file",
         found: exists ? "a file this user may not read" : "no file",
         remedy: exists ? "run as its owner, or check: ls -l \(path)" : "make one with: microraptor config generate")
     }
-    defer { try? file.close() }
-    guard let data = try? file.read(upToCount: sizeLimit + 1) ?? Data() else {
+    defer { close(descriptor) }
+    var bytes: [UInt8] = []
+    var failed = false
+    while bytes.count <= sizeLimit {
+      let part = [UInt8](unsafeUninitializedCapacity: 65_536) { buffer, count in
+        repeat { count = Glibc.read(descriptor, buffer.baseAddress, buffer.count) } while count < 0 && errno == EINTR
+        if count < 0 {
+          failed = true
+          count = 0
+        }
+      }
+      if part.isEmpty { break }
+      bytes += part
+    }
+    guard !failed else {
       throw ConfigurationError(file: path, expected: "a configuration file", found: "a directory or a special file")
     }
-    guard data.count <= sizeLimit else {
+    guard bytes.count <= sizeLimit else {
       throw ConfigurationError(file: path, expected: "at most \(sizeLimit) bytes", found: "a larger file")
     }
-    guard let text = String(data: data, encoding: .utf8) else {
+    guard let text = String(validating: bytes, as: UTF8.self) else {
       throw ConfigurationError(file: path, expected: "UTF-8 text", found: "other bytes")
     }
     return text

@@ -1,4 +1,4 @@
-import Yams
+import YAML
 
 /// A piece of configuration as it is written, for what is kept, printed or masked rather than used.
 package indirect enum ConfigValue: Sendable, Equatable {
@@ -51,57 +51,46 @@ extension ConfigValue {
     ConfigValue(try YAMLDocument.compose(text: text, file: file))
   }
 
-  init(_ node: Node) {
-    switch node {
-    case .scalar(let scalar):
-      self = ConfigValue(scalar)
+  init(_ node: YAMLNode) {
+    switch node.content {
+    case .scalar(let text, let isPlain):
+      self = isPlain ? Self.plain(text, isNull: node.isNull) : .text(text)
     case .sequence(let nodes):
       self = .list(nodes.map { ConfigValue($0) })
     case .mapping(let pairs):
-      self = .section(pairs.map { ConfigEntry($0.key.scalar?.string ?? "", ConfigValue($0.value)) })
-    case .alias:
-      self = .null
+      self = .section(pairs.map { ConfigEntry($0.key.scalar ?? "", ConfigValue($0.value)) })
     }
   }
 
-  private init(_ scalar: Node.Scalar) {
-    let node = Node.scalar(scalar)
-    if scalar.style != .plain {
-      self = .text(scalar.string)
-    } else if node.null != nil {
-      self = .null
-    } else if let number = Int(scalar.string) {
-      self = .integer(number)
-    } else if scalar.string == "true" || scalar.string == "false" {
-      self = .boolean(scalar.string == "true")
-    } else {
-      self = .text(scalar.string)
-    }
+  private static func plain(_ text: String, isNull: Bool) -> ConfigValue {
+    if isNull { return .null }
+    if let number = Int(text) { return .integer(number) }
+    return text == "true" || text == "false" ? .boolean(text == "true") : .text(text)
   }
 
   /// YAML text; texts of several lines become literal blocks.
   package func yaml() throws(ConfigurationError) -> String {
     do {
-      return try serialize(node: node, width: -1, allowUnicode: true)
+      return try output.text()
     } catch {
       throw ConfigurationError(file: "(output)", expected: "text that YAML can hold", found: "\(error)")
     }
   }
 
-  private var node: Node {
+  private var output: YAMLOutput {
     switch self {
     case .text(let text):
-      if text.contains("\n") { return Node(text, Tag(.str), .literal) }
-      return Node(text, Tag(.str), Self.needsQuotes(text) ? .doubleQuoted : .any)
-    case .integer(let number): return Node(String(number), Tag(.int))
-    case .boolean(let flag): return Node(flag ? "true" : "false", Tag(.bool))
-    case .null: return Node("null", Tag(.null))
-    case .list(let values): return Node(values.map(\.node), .implicit, values.isEmpty ? .flow : .block)
+      if text.contains("\n") { return .scalar(text, .literal) }
+      return .scalar(text, Self.needsQuotes(text) ? .doubleQuoted : .plain)
+    case .integer(let number): return .scalar(String(number), .plain)
+    case .boolean(let flag): return .scalar(flag ? "true" : "false", .plain)
+    case .null: return .scalar("null", .plain)
+    case .list(let values): return .sequence(values.map(\.output))
     case .section(let entries):
-      let pairs = entries.map {
-        (Node($0.key, Tag(.str), Self.needsQuotes($0.key) ? .doubleQuoted : .any), $0.value.node)
-      }
-      return Node(pairs, .implicit, entries.isEmpty ? .flow : .block)
+      return .mapping(
+        entries.map { entry in
+          (.scalar(entry.key, Self.needsQuotes(entry.key) ? .doubleQuoted : .plain), entry.value.output)
+        })
     }
   }
 

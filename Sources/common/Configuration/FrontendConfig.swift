@@ -1,4 +1,5 @@
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// A frontend's file. It holds the TLS key and the routing secret, never the RSA message key.
 package struct FrontendConfig: Sendable, Equatable {

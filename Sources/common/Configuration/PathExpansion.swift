@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// Variables in path values (client.md §1): `$VAR`, `${VAR}`, `%VAR%`, and `$$` for a dollar sign.
 package enum PathExpansion {

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// One of `Frontend.previous_private_keys` in a crypto-worker's file: a message key that was rotated out and still
 /// opens what agents wrapped for it, until they have all fetched the new certificate.

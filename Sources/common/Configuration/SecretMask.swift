@@ -41,13 +41,13 @@ package enum SecretMask {
   /// `scheme://user:password@host…?password=…` without its passwords.
   private static func hidePassword(_ text: String) -> String {
     guard text.contains("://") else { return text }
-    guard let query = text.range(of: "password=") else { return hideUserPassword(text) }
+    guard let query = text.firstRange(of: "password=") else { return hideUserPassword(text) }
     let rest = text[query.upperBound...].drop { $0 != "&" }
     return hideUserPassword(String(text[..<query.upperBound])) + mask + rest
   }
 
   private static func hideUserPassword(_ text: String) -> String {
-    guard let scheme = text.range(of: "://"), let at = text[scheme.upperBound...].lastIndex(of: "@"),
+    guard let scheme = text.firstRange(of: "://"), let at = text[scheme.upperBound...].lastIndex(of: "@"),
       let colon = text[scheme.upperBound..<at].firstIndex(of: ":")
     else { return text }
     return text[...colon] + mask + text[at...]

@@ -1,4 +1,4 @@
-import Yams
+import YAML
 
 /// Reads the keys of one section, remembers which were asked for, and refuses the others at the end.
 final class SectionReader {
@@ -7,32 +7,32 @@ final class SectionReader {
   let path: String
   let line: Int?
   private let keys: [String]
-  private let entries: [String: (line: Int?, node: Node)]
+  private let entries: [String: (line: Int?, node: YAMLNode)]
   private var known: Set<String> = []
   /// Takes the unknown keys when they are not to be refused.
   private let foreign: ForeignKeys?
 
   /// - Throws: ``ConfigurationError`` when the node is not a section.
   init(
-    _ node: Node, file: String, path: String = "", line: Int? = nil, foreign: ForeignKeys? = nil
+    _ node: YAMLNode, file: String, path: String = "", line: Int? = nil, foreign: ForeignKeys? = nil
   ) throws(ConfigurationError) {
     self.file = file
     self.foreign = foreign
     self.path = path
-    self.line = line ?? node.mark?.line
-    guard case .mapping(let mapping) = node else {
+    self.line = line ?? node.line
+    guard case .mapping(let mapping) = node.content else {
       throw ConfigurationError(
-        file: file, line: line ?? node.mark?.line, key: path, expected: "a section with keys", found: Self.kind(node))
+        file: file, line: line ?? node.line, key: path, expected: "a section with keys", found: Self.kind(node))
     }
     var keys: [String] = []
-    var entries: [String: (line: Int?, node: Node)] = [:]
-    for (key, value) in mapping {
-      guard let name = key.scalar?.string else {
+    var entries: [String: (line: Int?, node: YAMLNode)] = [:]
+    for pair in mapping {
+      guard let name = pair.key.scalar else {
         throw ConfigurationError(
-          file: file, line: key.mark?.line, key: path, expected: "a name as key", found: Self.kind(key))
+          file: file, line: pair.key.line, key: path, expected: "a name as key", found: Self.kind(pair.key))
       }
       keys.append(name)
-      entries[name] = (key.mark?.line, value)
+      entries[name] = (pair.key.line, pair.value)
     }
     self.keys = keys
     self.entries = entries
@@ -57,7 +57,7 @@ final class SectionReader {
   func string(_ key: String) throws(ConfigurationError) -> String? {
     guard let node = node(key) else { return nil }
     guard let scalar = node.scalar else { throw wrong(key, "a text", Self.kind(node)) }
-    return scalar.string
+    return scalar
   }
 
   /// A text that must be there and not empty.
@@ -75,7 +75,7 @@ final class SectionReader {
     let expected =
       range.upperBound == .max
       ? "an integer of at least \(range.lowerBound)" : "an integer from \(range.lowerBound) to \(range.upperBound)"
-    guard let scalar = node.scalar, scalar.style == .plain, let value = Int(scalar.string) else {
+    guard let scalar = node.plainScalar, let value = Int(scalar) else {
       throw wrong(key, expected, Self.kind(node))
     }
     guard range.contains(value) else { throw wrong(key, expected, String(value)) }
@@ -84,7 +84,7 @@ final class SectionReader {
 
   func boolean(_ key: String) throws(ConfigurationError) -> Bool? {
     guard let node = node(key) else { return nil }
-    switch node.scalar?.style == .plain ? node.scalar?.string.lowercased() : nil {
+    switch node.plainScalar?.lowercased() {
     case "true", "yes", "on": return true
     case "false", "no", "off": return false
     default: throw wrong(key, "true or false", Self.kind(node))
@@ -94,13 +94,13 @@ final class SectionReader {
   /// A list of texts; empty when the key is missing.
   func strings(_ key: String) throws(ConfigurationError) -> [String] {
     guard let node = node(key) else { return [] }
-    guard case .sequence(let items) = node else { throw wrong(key, "a list of texts", Self.kind(node)) }
+    guard case .sequence(let items) = node.content else { throw wrong(key, "a list of texts", Self.kind(node)) }
     var texts: [String] = []
     for item in items {
       guard let scalar = item.scalar else {
-        throw wrong(key, "a list of texts", "\(Self.kind(item)) in the list", line: item.mark?.line)
+        throw wrong(key, "a list of texts", "\(Self.kind(item)) in the list", line: item.line)
       }
-      texts.append(scalar.string)
+      texts.append(scalar)
     }
     return texts
   }
@@ -108,11 +108,11 @@ final class SectionReader {
   /// A map of texts; empty when the key is missing.
   func map(_ key: String) throws(ConfigurationError) -> [String: String] {
     guard let node = node(key) else { return [:] }
-    guard case .mapping(let pairs) = node else { throw wrong(key, "a map of texts", Self.kind(node)) }
+    guard case .mapping(let pairs) = node.content else { throw wrong(key, "a map of texts", Self.kind(node)) }
     var map: [String: String] = [:]
-    for (name, value) in pairs {
-      guard let name = name.scalar?.string, let text = value.scalar?.string else {
-        throw wrong(key, "a map of texts", "\(Self.kind(value)) in the map", line: value.mark?.line)
+    for pair in pairs {
+      guard let name = pair.key.scalar, let text = pair.value.scalar else {
+        throw wrong(key, "a map of texts", "\(Self.kind(pair.value)) in the map", line: pair.value.line)
       }
       map[name] = text
     }
@@ -128,11 +128,11 @@ final class SectionReader {
   /// A list of sections; empty when the key is missing.
   func sections(_ key: String) throws(ConfigurationError) -> [SectionReader] {
     guard let node = node(key) else { return [] }
-    guard case .sequence(let items) = node else { throw wrong(key, "a list of sections", Self.kind(node)) }
+    guard case .sequence(let items) = node.content else { throw wrong(key, "a list of sections", Self.kind(node)) }
     var sections: [SectionReader] = []
     for (index, item) in items.enumerated() {
       sections.append(
-        try SectionReader(item, file: file, path: "\(dotted(key))[\(index)]", line: item.mark?.line, foreign: foreign))
+        try SectionReader(item, file: file, path: "\(dotted(key))[\(index)]", line: item.line, foreign: foreign))
     }
     return sections
   }
@@ -183,21 +183,19 @@ final class SectionReader {
     path.isEmpty ? key : "\(path).\(key)"
   }
 
-  private func node(_ key: String) -> Node? {
+  private func node(_ key: String) -> YAMLNode? {
     known.insert(key)
-    guard let node = entries[key]?.node else { return nil }
-    if let scalar = node.scalar, scalar.style == .plain, node.null != nil { return nil }
+    guard let node = entries[key]?.node, !node.isNull else { return nil }
     return node
   }
 
-  private static func kind(_ node: Node) -> String {
-    switch node {
-    case .scalar(let scalar):
-      if scalar.style == .plain, node.null != nil { return "nothing" }
-      return scalar.string.count > 32 || scalar.string.contains("\n") ? "a long text" : "a text or number"
+  private static func kind(_ node: YAMLNode) -> String {
+    switch node.content {
+    case .scalar(let text, _):
+      if node.isNull { return "nothing" }
+      return text.count > 32 || text.contains("\n") ? "a long text" : "a text or number"
     case .sequence: return "a list"
     case .mapping: return "a section"
-    case .alias: return "an alias"
     }
   }
 }

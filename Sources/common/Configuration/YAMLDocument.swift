@@ -1,38 +1,29 @@
-import Yams
+import YAML
 
 /// YAML text to nodes with positions.
 enum YAMLDocument {
   /// - Throws: ``ConfigurationError`` with the line of a syntax error or a repeated key.
-  static func compose(text: String, file: String) throws(ConfigurationError) -> Node {
+  static func compose(text: String, file: String) throws(ConfigurationError) -> YAMLNode {
     do {
-      guard let node = try Yams.compose(yaml: text) else {
-        throw ConfigurationError(file: file, expected: "YAML with sections", found: "an empty file")
-      }
-      return node
-    } catch let error as ConfigurationError {
-      throw error
-    } catch let error as YamlError {
-      throw describe(error, file)
+      return try YAMLNode.parse(text)
     } catch {
-      throw ConfigurationError(file: file, expected: "YAML", found: "\(error)")
+      throw describe(error, file)
     }
   }
 
-  /// The parser's own descriptions quote the file, which may hold secrets: only the problem and its place are taken.
-  private static func describe(_ error: YamlError, _ file: String) -> ConfigurationError {
-    switch error {
-    case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
-      .composer(_, let problem, let mark, _):
+  private static func describe(_ error: YAMLError, _ file: String) -> ConfigurationError {
+    switch error.reason {
+    case .empty:
+      return ConfigurationError(file: file, expected: "YAML with sections", found: "an empty file")
+    case .syntax(let problem):
+      let column = error.column.map { " at column \($0)" } ?? ""
       return ConfigurationError(
-        file: file, line: mark.line, expected: "YAML", found: "a syntax error at column \(mark.column): \(problem)")
-    case .duplicatedKeysInMapping(let duplicates, let context):
+        file: file, line: error.line, expected: "YAML", found: "a syntax error\(column): \(problem)")
+    case .repeatedKey(let key):
       return ConfigurationError(
-        file: file, line: context.mark.line, key: duplicates.sorted().joined(separator: ", "),
-        expected: "each key once", found: "a key that is there twice")
-    case .reader(let problem, _, _, _):
-      return ConfigurationError(file: file, expected: "YAML", found: "unreadable characters: \(problem)")
-    default:
-      return ConfigurationError(file: file, expected: "YAML", found: "text that cannot be parsed")
+        file: file, line: error.line, key: key, expected: "each key once", found: "a key that is there twice")
+    case .tooLarge, .unwritable:
+      return ConfigurationError(file: file, line: error.line, expected: "YAML", found: "\(error)")
     }
   }
 }

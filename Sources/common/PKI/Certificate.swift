@@ -1,5 +1,6 @@
 import CLibCrypto
-import Foundation
+import FoundationEssentials
+import Glibc
 import PublicIdentity
 
 /// An X.509 certificate, read once into plain values.

@@ -1,5 +1,6 @@
 import CLibCrypto
-import Foundation
+import FoundationEssentials
+import Glibc
 import PublicIdentity
 
 /// The deployment's own CA: makes itself, and signs message certificates and TLS leaves (crypto.md §4).

@@ -1,4 +1,5 @@
-import Foundation
+import FoundationEssentials
+import Glibc
 import PublicIdentity
 
 /// What a certificate of a deployment is for.

@@ -1,4 +1,5 @@
-import Foundation
+import FoundationEssentials
+import Glibc
 import PublicIdentity
 
 /// The client's check of `/server.pem` (crypto.md §4, "server.pem verification by the client").

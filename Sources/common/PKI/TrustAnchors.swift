@@ -1,5 +1,6 @@
 import CLibCrypto
-import Foundation
+import FoundationEssentials
+import Glibc
 import PublicIdentity
 
 /// The deployment's CA as the only root: no system roots, no intermediates.

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// PEM text by the protocol's rule: blocks of other types are skipped and the first match is used (crypto.md §1).
 package enum PEM {
@@ -14,7 +14,7 @@ package enum PEM {
     var result: [[UInt8]] = []
     var body: [Substring]?
     for line in text.split(omittingEmptySubsequences: true, whereSeparator: \.isNewline) {
-      let trimmed = line.trimmingCharacters(in: .whitespaces)
+      let trimmed = String(line.drop(while: \.isWhitespace).reversed().drop(while: \.isWhitespace).reversed())
       if trimmed == begin {
         body = []
       } else if trimmed == end {

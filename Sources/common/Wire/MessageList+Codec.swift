@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 import SwiftProtobuf
 
 /// Reading and writing of the decrypted side: each element of `message_list` is one MessageList, compressed on its

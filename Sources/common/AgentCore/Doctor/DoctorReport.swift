@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// What `agent doctor` found.
 package struct DoctorReport: Codable, Equatable, Sendable {

@@ -1,4 +1,4 @@
-import Foundation
+import Glibc
 import Synchronization
 
 /// How long a query must pause so that the process keeps to its share of the processor. A value without I/O.
@@ -48,7 +48,7 @@ final class CPUThrottle: Sendable {
   ///   - percent: of all cores; anything but 1 to 99 does not limit.
   ///   - cores: of this host; with fewer than two half of it is left to others.
   /// - Returns: nil when nothing is limited.
-  init?(percent: Double, cores: Int = ProcessInfo.processInfo.activeProcessorCount) {
+  init?(percent: Double, cores: Int = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))) {
     let asked = percent > 0 && percent < 100 ? percent : 100
     let effective = cores < 2 ? min(asked, 50) : asked
     guard effective < 100 else { return nil }
@@ -68,7 +68,7 @@ final class CPUThrottle: Sendable {
       state.nextCheck = now + .milliseconds(10)
       return state.budget.pause(at: now, cpu: Self.processTime())
     }
-    if pause > .zero { Thread.sleep(forTimeInterval: Double(pause.milliseconds) / 1000) }
+    if pause > .zero { usleep(UInt32(clamping: pause.milliseconds * 1000)) }
   }
 
   private static func processTime() -> Duration {

@@ -1,23 +1,21 @@
-import Foundation
+import VQL
 import Wire
 
 /// Which log lines are errors although their level says otherwise (flows.md §4).
-package struct ErrorPattern: @unchecked Sendable {
-  // `@unchecked`: NSRegularExpression is immutable and documented as thread-safe.
-  private let expression: NSRegularExpression?
+package struct ErrorPattern: Sendable {
+  private let expression: LinearExpression?
 
   static let standard =
     "(?i)(Error:|Symbol.+?not found|Expecting a path arg type, not|Field.+?is required|Unexpected arg)"
 
   /// - Parameter pattern: empty, or one that cannot be compiled: the standard one.
   package init(_ pattern: String = "") {
-    let chosen = pattern.isEmpty ? nil : try? NSRegularExpression(pattern: pattern)
-    expression = chosen ?? (try? NSRegularExpression(pattern: Self.standard))
+    let chosen = pattern.isEmpty ? nil : try? LinearExpression(pattern)
+    expression = chosen ?? (try? LinearExpression(Self.standard))
   }
 
   func matches(_ text: String) -> Bool {
-    guard let expression else { return false }
-    return expression.firstMatch(in: text, range: NSRange(text.startIndex..., in: text)) != nil
+    expression?.matches(text) ?? false
   }
 }
 

@@ -1,10 +1,8 @@
-import Foundation
-
 /// The places of flows that are not urgent (`Client.concurrency`), first come, first served.
 ///
 /// `@unchecked Sendable`: state is used under `condition` only.
 final class SlotGate: @unchecked Sendable {
-  private let condition = NSCondition()
+  private let condition = ThreadCondition()
   private let places: Int
   private var holders: Set<String> = []
   private var waiting: [String] = []
@@ -25,7 +23,7 @@ final class SlotGate: @unchecked Sendable {
     condition.lock()
     defer { condition.unlock() }
     if !waiting.contains(id) { waiting.append(id) }
-    let deadline = Date(timeIntervalSinceNow: seconds)
+    let deadline = ThreadCondition.Deadline(after: seconds)
     while holders.count >= places || waiting.first != id {
       guard condition.wait(until: deadline) else { return false }
     }
@@ -49,7 +47,7 @@ final class SlotGate: @unchecked Sendable {
 ///
 /// `@unchecked Sendable`: state is used under `condition` only.
 final class ThreadSignal: @unchecked Sendable {
-  private let condition = NSCondition()
+  private let condition = ThreadCondition()
   private var isSet = false
 
   func signal() {
@@ -63,7 +61,7 @@ final class ThreadSignal: @unchecked Sendable {
   func wait(atMost seconds: Double) {
     condition.lock()
     defer { condition.unlock() }
-    let deadline = Date(timeIntervalSinceNow: seconds)
+    let deadline = ThreadCondition.Deadline(after: seconds)
     while !isSet {
       guard condition.wait(until: deadline) else { return }
     }

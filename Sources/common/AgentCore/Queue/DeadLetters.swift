@@ -1,4 +1,5 @@
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// Messages that the server refused for good, kept for people: records as in the queue file, without its header.
 ///

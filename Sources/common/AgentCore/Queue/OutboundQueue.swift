@@ -1,4 +1,3 @@
-import Foundation
 import Logging
 import Wire
 
@@ -26,7 +25,7 @@ package final class OutboundQueue: @unchecked Sendable {
     var kind: Kind
   }
 
-  private let condition = NSCondition()
+  private let condition = ThreadCondition()
   private let storage: any QueueStorage
   private let capacity: Int
   private let bodySize: Int
@@ -119,7 +118,7 @@ package final class OutboundQueue: @unchecked Sendable {
     doorbell.ring()
     locked {
       while storage.liveBytes > capacity, !closed, !isAbandoned() {
-        _ = condition.wait(until: Date(timeIntervalSinceNow: 0.2))
+        _ = condition.wait(until: ThreadCondition.Deadline(after: 0.2))
       }
     }
   }

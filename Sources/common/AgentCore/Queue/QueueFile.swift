@@ -1,4 +1,5 @@
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// The durable queue: records survive a kill at any instant, and damage costs the damaged record only.
 ///

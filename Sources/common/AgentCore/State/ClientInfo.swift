@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 import Wire
 
 /// The `Server.Internal.ClientInfo` row of a check-in (client.md §3).

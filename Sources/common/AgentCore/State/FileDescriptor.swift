@@ -1,4 +1,5 @@
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// An open file with the few calls the queue and the state file need; failures are errors with the system's reason.
 ///

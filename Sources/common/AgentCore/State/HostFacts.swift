@@ -1,4 +1,5 @@
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// What the agent tells the server about its host (client.md §3).
 package struct HostFacts: Equatable, Sendable {

@@ -1,5 +1,6 @@
 import Envelope
-import Foundation
+import FoundationEssentials
+import Glibc
 import PKI
 import PublicIdentity
 import Synchronization

@@ -1,7 +1,6 @@
-import Foundation
+import Configuration
 import SwiftProtobuf
 import Wire
-import Yams
 
 /// The content of the state file (client.md §2.1).
 package struct WritebackState: Equatable, Sendable {
@@ -19,27 +18,24 @@ package struct WritebackState: Equatable, Sendable {
 
   /// - Throws: when the text is not such a file.
   init(yaml: String) throws(AgentError) {
-    let loaded: Any?
+    let fields: ConfigValue
     do {
-      loaded = try Yams.load(yaml: yaml)
+      fields = try ConfigValue.parse(text: yaml, file: "state")
     } catch {
       throw AgentError(.state, "it is not YAML")
     }
-    guard let fields = loaded as? [String: Any] else { throw AgentError(.state, "it is not a YAML mapping") }
-    installTime = UInt64(clamping: fields["install_time"] as? Int ?? 0)
-    privateKey = fields["private_key"] as? String ?? ""
-    clientID = fields["client_id"] as? String ?? ""
-    lastServerPEM = fields["last_server_pem"] as? String ?? ""
+    guard case .section = fields else { throw AgentError(.state, "it is not a YAML mapping") }
+    if case .integer(let seconds) = fields["install_time"] { installTime = UInt64(clamping: seconds) }
+    privateKey = fields["private_key"]?.text ?? ""
+    clientID = fields["client_id"]?.text ?? ""
+    lastServerPEM = fields["last_server_pem"]?.text ?? ""
     eventTable = fields["event_queries"].flatMap(Self.table)
     guard !privateKey.isEmpty else { throw AgentError(.state, "it has no private_key") }
   }
 
-  private static func table(_ value: Any) -> Proto_VQLEventTable? {
-    guard JSONSerialization.isValidJSONObject(value),
-      let data = try? JSONSerialization.data(withJSONObject: value)
-    else { return nil }
-    // An unreadable table is fetched again from the server: our check-in then says version 0.
-    return try? Proto_VQLEventTable(jsonUTF8Bytes: Array(data), options: Self.options)
+  /// An unreadable table is fetched again from the server: our check-in then says version 0.
+  private static func table(_ value: ConfigValue) -> Proto_VQLEventTable? {
+    try? Proto_VQLEventTable(jsonUTF8Bytes: Array(value.json().utf8), options: Self.options)
   }
 
   private static var options: JSONDecodingOptions {

@@ -1,10 +1,10 @@
 import Configuration
-import Foundation
+import VQL
 
 /// Which proxy a URL is reached through (client.md §9).
 package struct ProxyPolicy: Sendable {
   private struct Expression: Sendable {
-    var pattern: String
+    var pattern: LinearExpression
     /// Absent: direct.
     var proxy: ProxyURL?
   }
@@ -48,11 +48,11 @@ package struct ProxyPolicy: Sendable {
     }
     for (pattern, target) in config.urlRegexp.sorted(by: { $0.key < $1.key }) {
       let key = "Client.proxy_config.proxy_url_regexp"
-      guard (try? NSRegularExpression(pattern: pattern)) != nil else {
+      guard let expression = try? LinearExpression(pattern, ignoreCase: true) else {
         throw AgentError(.configuration, "\(key): \"\(pattern)\" is not a regular expression")
       }
       expressions.append(
-        Expression(pattern: pattern, proxy: target.isEmpty ? nil : try ProxyURL(target, from: "\(key).\(pattern)")))
+        Expression(pattern: expression, proxy: target.isEmpty ? nil : try ProxyURL(target, from: "\(key).\(pattern)")))
     }
     if let text = config.http ?? config.https, !text.isEmpty {
       http = try ProxyURL(text, from: "Client.proxy_config.http")
@@ -83,10 +83,7 @@ package struct ProxyPolicy: Sendable {
   /// Expressions are tested first, on the full URL; then the environment, then the scheme's proxy.
   package func proxy(for url: BaseURL, handler: String = "") -> ProxyURL? {
     let text = url.text + handler
-    for expression in expressions
-    where text.range(of: expression.pattern, options: [.regularExpression, .caseInsensitive]) != nil {
-      return expression.proxy
-    }
+    for expression in expressions where expression.pattern.matches(text) { return expression.proxy }
     if exceptions.contains(host: url.host, port: url.port) { return nil }
     let fromEnvironment = url.usesTLS ? environmentHTTPS : environmentHTTP
     if let fromEnvironment, !NoProxyList.isLoopback(url.host) { return fromEnvironment }

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// A proxy, as `http://user:password@host:3128` or `host:3128` (client.md §9).
 package struct ProxyURL: Hashable, Sendable, CustomStringConvertible {

@@ -90,7 +90,7 @@ extension Plugins {
   private static func request(_ call: Call, _ address: String) throws -> HTTPExchange.Request {
     var request = HTTPExchange.Request()
     var query: [UInt8] = []
-    if address.hasPrefix("/"), let mark = address.range(of: ":unix") {
+    if address.hasPrefix("/"), let mark = address.firstRange(of: ":unix") {
       request.socket = String(address[..<mark.lowerBound])
       request.host = "unix"
       request.target = String(address[mark.upperBound...])

@@ -1,9 +1,6 @@
-import Foundation
-
 /// A time zone, from the system's zone files.
-package final class VQLZone: @unchecked Sendable {
-  // Safe to share: never changed after it is made.
-  private let zone: TimeZone?
+package final class VQLZone: Sendable {
+  private let zone: ZoneFile?
   private let fixed: Int
 
   /// A fixed offset in seconds east of UTC.
@@ -16,8 +13,8 @@ package final class VQLZone: @unchecked Sendable {
     if name.isEmpty || name == "UTC" || name == "Z" {
       zone = nil
     } else if name.lowercased() == "local" {
-      zone = TimeZone.current
-    } else if let found = TimeZone(identifier: name) {
+      zone = ZoneFile.local
+    } else if let found = ZoneFile.named(name) {
       zone = found
     } else {
       return nil
@@ -29,12 +26,11 @@ package final class VQLZone: @unchecked Sendable {
 
   func offset(at seconds: Int64) -> (seconds: Int, name: String) {
     guard let zone else { return (fixed, fixed == 0 ? "UTC" : "") }
-    // The zone tables know nothing beyond some centuries.
-    let date = Date(timeIntervalSince1970: Double(min(max(seconds, -1 << 36), 1 << 36)))
-    return (zone.secondsFromGMT(for: date), zone.abbreviation(for: date) ?? "")
+    let rule = zone.rule(at: seconds)
+    return (rule.offset, rule.name)
   }
 
   func isDaylight(at seconds: Int64) -> Bool {
-    zone?.isDaylightSavingTime(for: Date(timeIntervalSince1970: Double(seconds))) ?? false
+    zone?.rule(at: seconds).isDaylight ?? false
   }
 }
