@@ -78,6 +78,7 @@ let package = Package(
     library("WorkerLink", ["CZeroMQ", "Wire"]),
     library("Store", ["Wire", "PublicIdentity", "CLibPQ", .product(name: "GRDB", package: "GRDB.swift")]),
     library("VQL", ["YAML", "CZlib", "CLibCrypto"]),
+    library("Artifacts", ["Wire", "VQL"]),
     library(
       "AgentCore",
       [
@@ -106,7 +107,7 @@ let package = Package(
       name: "microraptor",
       dependencies: [
         "Wire", "PublicIdentity", "Envelope", "PKI", "WorkerLink", "Store", "Configuration", "Observability", "VQL",
-        arguments, logging, protobuf,
+        "Artifacts", arguments, logging, protobuf,
       ],
       path: "Sources/admin", swiftSettings: strict),
 
@@ -127,6 +128,7 @@ let package = Package(
     tests("WorkerLinkTests", ["WorkerLink"]),
     tests("StoreTests", ["Wire", "PublicIdentity", "CLibPQ", "Store", .product(name: "GRDB", package: "GRDB.swift")]),
     tests("VQLTests", ["VQL"]),
+    tests("ArtifactsTests", ["Wire", "VQL", "Store", "Artifacts"]),
     tests(
       "AgentCoreTests",
       [

@@ -18,7 +18,7 @@ struct Microraptor: AsyncParsableCommand {
     subcommands: [
       ClientsCommand.self, QueryCommand.self, FlowsCommand.self, ResultsCommand.self, LogsCommand.self,
       UploadsCommand.self, MonitorCommand.self, CancelCommand.self, LabelCommand.self, DeleteCommand.self,
-      AuditCommand.self, ConfigCommand.self, DecodeCommand.self, PKICommand.self,
+      AuditCommand.self, ArtifactsCommand.self, ConfigCommand.self, DecodeCommand.self, PKICommand.self,
       VQLCommand.self,
     ])
 

@@ -48,6 +48,23 @@ final class OperatorOutputTests: XCTestCase {
       """)
   }
 
+  func testRowsOfSeveralSourcesAreToldApart() {
+    func printed(_ format: RowFormat) -> String {
+      let result = Box()
+      var printer = RowPrinter(format, width: nil) { result.text += $0 }
+      printer.print([#"{"a":1}"#], section: "A/One")
+      printer.print([#"{"a":2}"#], section: "A/One")
+      printer.print([#"{"b":3}"#], section: "A/Two")
+      return result.text
+    }
+    XCTAssertEqual(printed(.table), "A/One\na\n-\n1\n2\n\nA/Two\nb\n-\n3\n")
+    XCTAssertEqual(
+      printed(.jsonl),
+      #"{"_Source":"A/One","a":1}"# + "\n" + #"{"_Source":"A/One","a":2}"# + "\n" + #"{"_Source":"A/Two","b":3}"# + "\n"
+    )
+    XCTAssertEqual(printed(.csv), "_Source,a\r\nA/One,1\r\nA/One,2\r\n\r\n_Source,b\r\nA/Two,3\r\n")
+  }
+
   func testTablesFitTheTerminal() {
     let wide = String(repeating: "wide ", count: 40)
     let text = printed(.table, width: 40, [#"{"Name":"short","Text":"\#(wide)","Other":"\#(wide)"}"#])

@@ -16,7 +16,7 @@ final class ArtifactFileTests: XCTestCase {
     if files.isEmpty { throw XCTSkip("there is no folder of artifacts beside the tests") }
     return try files.map { name in
       let text = try String(contentsOf: Self.folder.appendingPathComponent(name), encoding: .utf8)
-      let artifact = try VQLArtifact(caseYAML: text)
+      let artifact = try VQLArtifact(yaml: text)
       XCTAssertEqual(artifact.name + ".yaml", name)
       return artifact
     }

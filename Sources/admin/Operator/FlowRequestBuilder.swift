@@ -2,20 +2,74 @@ import Foundation
 import Store
 import Wire
 
-/// Makes the request of a query (server.md §5, wire.md §3).
+/// Makes the request of a query or of artifacts (server.md §5, wire.md §3).
 struct FlowRequestBuilder {
   static let source = "Custom.Query"
 
-  /// The statements in order, each as written.
-  var statements: [String]
-  /// Seconds the query may run.
-  var timeout: UInt64 = 600
-  var maxRows: UInt64 = 1_000_000
+  /// What is run.
+  private enum Work {
+    /// The statements in order, each as written.
+    case statements([String])
+    case artifacts(Proto_FlowRequest)
+  }
+
+  private let work: Work
+  /// Seconds a query may run; nil leaves it to the artifacts, which may leave it to the default.
+  var timeout: UInt64?
+  /// Rows of the whole flow; likewise.
+  var maxRows: UInt64?
   var isUrgent = false
 
+  /// - Parameter statements: of one VQL text.
+  init(statements: [String], timeout: UInt64? = nil) {
+    work = .statements(statements)
+    self.timeout = timeout
+  }
+
+  /// - Parameter artifacts: as `ArtifactCompiler` made it.
+  init(artifacts: Proto_FlowRequest) {
+    work = .artifacts(artifacts)
+  }
+
+  /// The message that starts the flow.
   /// - Throws: `CommandFailure` when no statement gives rows.
   func message(flow: FlowID) throws -> Proto_VeloMessage {
-    guard let last = statements.last, !Self.isLet(last) else {
+    var message = Proto_VeloMessage()
+    message.sessionID = flow.text
+    message.requestID = 1
+    message.urgent = isUrgent
+    message.flowRequest = try request()
+    return message
+  }
+
+  /// - Throws: `CommandFailure` when no statement gives rows.
+  func request() throws -> Proto_FlowRequest {
+    var request: Proto_FlowRequest
+    switch work {
+    case .statements(let statements): request = try Self.request(statements)
+    case .artifacts(let compiled): request = compiled
+    }
+    for index in request.vqlclientActions.indices {
+      let own = request.vqlclientActions[index].timeout
+      request.vqlclientActions[index].timeout = timeout ?? (own == 0 ? 600 : own)
+      // Seconds before the rows found so far are sent, so that a person sees them come.
+      if request.vqlclientActions[index].maxWait == 0 { request.vqlclientActions[index].maxWait = 5 }
+    }
+    // Agents read milliseconds; the reference writes seconds here, which makes them flush without end (wire.md §3).
+    request.logBatchTime = 1_000
+    request.maxRows = maxRows ?? (request.maxRows == 0 ? 1_000_000 : request.maxRows)
+    if request.maxUploadBytes == 0 { request.maxUploadBytes = 1 << 30 }
+    return request
+  }
+
+  /// The sources that may give rows, more than one when rows are to be told apart.
+  var sources: [String] {
+    let actions = (try? request())?.vqlclientActions ?? []
+    return actions.flatMap(\.query).map(\.name).filter { !$0.isEmpty }
+  }
+
+  private static func request(_ statements: [String]) throws -> Proto_FlowRequest {
+    guard let last = statements.last, !isLet(last) else {
       throw CommandFailure(.usage, "nothing to run: the last statement must be a SELECT")
     }
     var action = Proto_VQLCollectorArgs()
@@ -23,26 +77,16 @@ struct FlowRequestBuilder {
       var request = Proto_VQLRequest()
       request.vql = statement
       // Helper statements have no name; rows of an unnamed statement would be dropped by the server.
-      if !Self.isLet(statement) {
-        request.name = index == statements.count - 1 ? Self.source : "\(Self.source)/Statement\(index + 1)"
+      if !isLet(statement) {
+        request.name = index == statements.count - 1 ? source : "\(source)/Statement\(index + 1)"
       }
       action.query.append(request)
     }
     action.maxRow = 1_000
-    // Seconds before the rows found so far are sent, so that a person sees them come.
-    action.maxWait = 5
-    action.timeout = timeout
     action.totalQueries = 1
-    var message = Proto_VeloMessage()
-    message.sessionID = flow.text
-    message.requestID = 1
-    message.urgent = isUrgent
-    message.flowRequest.vqlclientActions = [action]
-    // Agents read milliseconds; the reference writes seconds here, which makes them flush without end (wire.md §3).
-    message.flowRequest.logBatchTime = 1_000
-    message.flowRequest.maxRows = maxRows
-    message.flowRequest.maxUploadBytes = 1 << 30
-    return message
+    var request = Proto_FlowRequest()
+    request.vqlclientActions = [action]
+    return request
   }
 
   static func isLet(_ statement: String) -> Bool {

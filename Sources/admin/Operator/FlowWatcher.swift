@@ -29,12 +29,15 @@ struct FlowWatcher {
   private(set) var flows: [Watched]
   private var printer: RowPrinter
   private let showsClient: Bool
+  private let showsSource: Bool
 
-  init(store: any Store, flows: [(ClientRecord, FlowID)], printer: RowPrinter) {
+  /// - Parameter showsSource: whether rows may have several sources and are to be told apart.
+  init(store: any Store, flows: [(ClientRecord, FlowID)], printer: RowPrinter, showsSource: Bool = false) {
     self.store = store
     self.flows = flows.map { Watched(record: $0.0, flow: $0.1) }
     self.printer = printer
     showsClient = flows.count > 1
+    self.showsSource = showsSource
   }
 
   /// The host name, unless another client of the query has the same.
@@ -115,7 +118,8 @@ struct FlowWatcher {
         next = last.index + 1
         Terminal.endProgress()
         printer.print(
-          page.map(\.json), source: showsClient ? ("Client", name(of: watched.record)) : nil)
+          page.map(\.json), source: showsClient ? ("Client", name(of: watched.record)) : nil,
+          section: showsSource ? source.name : nil)
         flows[index].rows += page.count
       }
       flows[index].next[source.name] = next

@@ -1,67 +1,63 @@
 import ArgumentParser
 import Observability
 import Store
-import VQL
 
 /// `microraptor query`.
 struct QueryCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "query", abstract: "Run VQL on clients and print the rows as they come.",
+    commandName: "query", abstract: "Run VQL or artifacts on clients and print the rows as they come.",
     usage: """
       microraptor query CLIENT [CLIENT …] 'VQL' [options]
       microraptor query --all 'VQL' [options]
       microraptor query --label NAME 'VQL' [options]
+      microraptor query --artifact NAME [--param K=V …] CLIENT [CLIENT …]|--all|--label NAME [options]
       """,
     discussion: """
       The syntax is checked before anything is queued. Ctrl-C leaves the flows running. With several clients each row \
-      begins with the column Client. Exit code 2: a flow failed; 3: --wait is over and a flow still runs.
+      begins with the column Client; rows of several sources are printed by source. `microraptor artifacts list` tells \
+      the artifacts. Exit code 2: a flow failed; 3: --wait is over and a flow still runs.
       """)
 
   @OptionGroup var access: StoreAccess
+  @OptionGroup var collection: CollectionOptions
   @Flag(name: .long, help: "Run on all clients.")
   var all = false
   @Option(name: .long, help: "Run on all clients with this label.")
   var label: String?
   @Flag(name: .customLong("no-wait"), help: "Only queue, and print the flow id (with several clients: id and client).")
   var noWait = false
-  @Option(name: .long, help: "Seconds the query may run on the client (600). Given, it also limits the waiting.")
-  var timeout: Int?
-  @Option(name: .long, help: "Seconds to wait for the end; without --timeout as long as it takes.")
+  @Option(name: .long, help: "Seconds to wait for the end (30 more than --timeout; without it as long as it takes).")
   var wait: Int?
-  @Option(name: .long, help: "Rows after which a client stops.")
-  var maxRows = 1_000_000
-  @Flag(name: .long, help: "Pass other flows of the client.")
-  var urgent = false
   @Option(name: .long, help: "table, jsonl or csv.")
   var format = RowFormat.table
-  @Argument(help: "Clients (ids or host names), and last the VQL text.")
-  var arguments: [String]
+  @Argument(help: "Clients (ids or host names), and last, without --artifact, the VQL text.")
+  var arguments: [String] = []
+
+  /// The clients among the arguments.
+  private var clients: ArraySlice<String> {
+    collection.artifact.isEmpty ? arguments.dropLast() : arguments[...]
+  }
 
   func validate() throws {
-    if let timeout, timeout <= 0 { throw ValidationError("--timeout must be at least 1") }
     if let wait, wait < 0 { throw ValidationError("--wait must not be negative") }
-    guard maxRows > 0 else { throw ValidationError("--max-rows must be at least 1") }
-    let clients = arguments.count - 1
+    if collection.artifact.isEmpty, arguments.isEmpty { throw ValidationError("give a VQL text or --artifact") }
     if all || label != nil {
-      guard clients == 0 else { throw ValidationError("give either clients or --all or --label") }
-    } else {
-      guard clients >= 1 else { throw ValidationError("give a CLIENT and the VQL text, or --all and the VQL text") }
+      guard clients.isEmpty else { throw ValidationError("give either clients or --all or --label") }
+    } else if clients.isEmpty {
+      let what = collection.artifact.isEmpty ? " and the VQL text" : ""
+      throw ValidationError("give a CLIENT\(what), or --all\(what)")
     }
   }
 
   func run() async throws {
     let builder: FlowRequestBuilder
     do {
-      builder = FlowRequestBuilder(
-        statements: try Statements.split(arguments.last ?? ""), timeout: UInt64(timeout ?? 600),
-        maxRows: UInt64(maxRows), isUrgent: urgent)
-      _ = try builder.message(flow: FlowID.make(at: .now()))
+      builder = try collection.builder(vql: arguments.last ?? "")
     } catch {
       throw CommandFailure.reported(error)
     }
     try await access.withStore { store in
-      let clients = try await ClientSelection(store: store).several(
-        arguments.dropLast(), all: all, label: label)
+      let clients = try await ClientSelection(store: store).several(Array(clients), all: all, label: label)
       let flows = try await queue(builder, for: clients, store)
       if noWait {
         for (client, flow) in flows {
@@ -69,7 +65,7 @@ struct QueryCommand: AsyncParsableCommand {
         }
         return
       }
-      try await watch(flows, store)
+      try await watch(flows, store, showsSource: builder.sources.count > 1)
     }
   }
 
@@ -89,11 +85,13 @@ struct QueryCommand: AsyncParsableCommand {
     return flows
   }
 
-  private func watch(_ flows: [(ClientRecord, FlowID)], _ store: any Store) async throws {
+  private func watch(
+    _ flows: [(ClientRecord, FlowID)], _ store: any Store, showsSource: Bool
+  ) async throws {
     let signal = ShutdownSignal()
     // The agent ends the query by itself; a little more for its way here.
-    let limit = wait ?? timeout.map { $0 + 30 }
-    var watcher = FlowWatcher(store: store, flows: flows, printer: RowPrinter(format))
+    let limit = wait ?? collection.timeout.map { $0 + 30 }
+    var watcher = FlowWatcher(store: store, flows: flows, printer: RowPrinter(format), showsSource: showsSource)
     let ending = try await watcher.watch(until: limit.map { .seconds($0) }, signal: signal)
     if ending != .allEnded {
       sayHowToComeBack(watcher, ending)

@@ -11,7 +11,9 @@ enum RowFormat: String, ExpressibleByArgument, CaseIterable {
 /// Prints rows in batches as they come.
 ///
 /// JSONL is the stored text. A table takes its columns and their widths from the batch that first shows them, and
-/// begins anew when a row has another column. CSV (RFC 4180) has the columns of the first batch.
+/// begins anew when a row has another column. CSV (RFC 4180) has the columns of the first batch. Where rows of several
+/// artifacts or sources follow each other, tables have their name as a heading, and rows of the other formats have it in
+/// the column `_Source`.
 struct RowPrinter {
   private let format: RowFormat
   private let width: Int?
@@ -19,6 +21,7 @@ struct RowPrinter {
   private var columns: [String] = []
   private var widths: [Int] = []
   private var hasWarned = false
+  private var section: String?
   private(set) var count = 0
 
   init(_ format: RowFormat, width: Int? = Terminal.width, output: @escaping (String) -> Void = Terminal.print) {
@@ -30,15 +33,22 @@ struct RowPrinter {
   /// - Parameters:
   ///   - lines: JSON objects, one each.
   ///   - source: put before the columns, when rows of several clients are mixed.
-  mutating func print(_ lines: [String], source: (column: String, value: String)? = nil) {
+  ///   - section: the artifact or source of these rows, when there may be several.
+  mutating func print(
+    _ lines: [String], source: (column: String, value: String)? = nil, section: String? = nil
+  ) {
     guard !lines.isEmpty else { return }
+    if let section, section != self.section { begin(section) }
     count += lines.count
-    if format == .jsonl, source == nil {
+    if format == .jsonl, source == nil, section == nil {
       output(lines.joined(separator: "\n") + "\n")
       return
     }
     let rows = lines.map { line in
       var row = JSONRow(line) ?? JSONRow(members: [JSONRow.Member(key: "_row", value: line)])
+      if let section, format != .table {
+        row.members.insert(.init(key: "_Source", value: JSONText.quoted(section)), at: 0)
+      }
       if let source { row.members.insert(.init(key: source.column, value: JSONText.quoted(source.value)), at: 0) }
       return row
     }
@@ -47,6 +57,13 @@ struct RowPrinter {
     case .table: table(rows)
     case .csv: csv(rows)
     }
+  }
+
+  private mutating func begin(_ section: String) {
+    self.section = section
+    columns = []
+    if format != .jsonl, count > 0 { output(format == .csv ? "\r\n" : "\n") }
+    if format == .table { output(Terminal.printable(section) + "\n") }
   }
 
   private static func columns(of rows: [JSONRow]) -> [String] {

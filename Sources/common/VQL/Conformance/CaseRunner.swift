@@ -41,7 +41,7 @@ package enum VQLCaseRunner {
   ///   - only: runs the cases whose id begins with this text.
   ///   - makeArtifact: reads a definition given as YAML text; the default reads what case files use.
   package static func run(
-    json: [UInt8], only: String = "", makeArtifact: (String) throws -> VQLArtifact = VQLArtifact.init(caseYAML:)
+    json: [UInt8], only: String = "", makeArtifact: (String) throws -> VQLArtifact = VQLArtifact.init(yaml:)
   ) throws -> VQLCaseReport {
     guard case .dict(let file)? = JSONReader.value(json), case .array(let cases)? = file["cases"] else {
       throw VQLError(code: .runtime, message: "not a case file")

@@ -5,12 +5,39 @@ package struct VQLArtifact: Sendable {
     package var type: String
     /// Default, as text.
     package var defaultValue: String
+    /// For people.
+    package var description: String
+    /// The values of a parameter of type `choices`.
+    package var choices: [String]
 
-    package init(name: String, type: String = "", defaultValue: String = "") {
+    package init(
+      name: String, type: String = "", defaultValue: String = "", description: String = "", choices: [String] = []
+    ) {
       self.name = name
       self.type = type
       self.defaultValue = defaultValue
+      self.description = description
+      self.choices = choices
     }
+  }
+
+  /// What a collection of the artifact may use; 0 leaves the choice to others.
+  package struct Resources: Sendable, Equatable {
+    /// Seconds.
+    package var timeout: UInt64 = 0
+    package var operationsPerSecond: Float = 0
+    /// Per cent of all cores.
+    package var cpuLimit: Float = 0
+    package var iopsLimit: Float = 0
+    /// Rows and bytes of the whole collection.
+    package var maxRows: UInt64 = 0
+    package var maxUploadBytes: UInt64 = 0
+    /// Seconds, rows and bytes after which a part is sent.
+    package var maxBatchWait: UInt64 = 0
+    package var maxBatchRows: UInt64 = 0
+    package var maxBatchRowsBuffer: UInt64 = 0
+
+    package init() {}
   }
 
   package struct Source: Sendable {
@@ -33,6 +60,9 @@ package struct VQLArtifact: Sendable {
   package var imports: [String]
   package var parameters: [Parameter]
   package var sources: [Source]
+  /// For people.
+  package var description = ""
+  package var resources = Resources()
 
   package init(
     name: String, type: String = "CLIENT", precondition: String = "", export: String = "", imports: [String] = [],
