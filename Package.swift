@@ -119,6 +119,8 @@ let package = Package(
       ],
       path: "Benchmarks", swiftSettings: strict),
 
+    // A private PostgreSQL server, for the tests of two targets.
+    .target(name: "TestDatabase", dependencies: ["CLibPQ"], path: "Tests/TestDatabase", swiftSettings: strict),
     tests("WireTests", ["Wire"]),
     tests("EnvelopeTests", ["Wire", "PublicIdentity", "PKI", "Envelope"]),
     tests("PKITests", ["PublicIdentity", "PKI"]),
@@ -126,7 +128,9 @@ let package = Package(
     tests("ConfigurationTests", ["Configuration"]),
     tests("ObservabilityTests", ["Observability", logging, nio, nioPosix, nioHTTP]),
     tests("WorkerLinkTests", ["WorkerLink"]),
-    tests("StoreTests", ["Wire", "PublicIdentity", "CLibPQ", "Store", .product(name: "GRDB", package: "GRDB.swift")]),
+    tests(
+      "StoreTests",
+      ["Wire", "PublicIdentity", "CLibPQ", "Store", "TestDatabase", .product(name: "GRDB", package: "GRDB.swift")]),
     tests("VQLTests", ["VQL"]),
     tests("ArtifactsTests", ["Wire", "VQL", "Store", "Artifacts"]),
     tests(
@@ -157,9 +161,8 @@ let package = Package(
     tests(
       "IntegrationTests",
       [
-        "Wire", "PublicIdentity", "PKI", "Envelope", nio, nioPosix, nioHTTP, nioTLS, "frontend", "crypto-worker",
-        "agent",
-        "microraptor",
+        "Wire", "PublicIdentity", "PKI", "Envelope", "TestDatabase", nio, nioPosix, nioHTTP, nioTLS, "frontend",
+        "crypto-worker", "agent", "microraptor",
       ]),
   ]
 )

@@ -44,6 +44,7 @@ struct Parts: Sendable {
     do {
       var options = StoreOptions()
       if file.client.isConcurrencySet { options.flowsInFlight = 2 + file.client.concurrency }
+      options.leaseDuration = .seconds(file.defaults.inflightCheckTime)
       switch file.datastore.implementation {
       case .sqlite: store = try await SQLiteStore.open(location: file.datastore.location, options: options)
       case .postgresql: store = try await PostgreSQLStore.open(url: file.datastore.location, options: options)

@@ -35,14 +35,7 @@ final class ReaderTests: XCTestCase {
       let request = try XCTUnwrap(jobs.first { $0.hasFlowRequest }).flowRequest
       XCTAssertEqual(request.vqlclientActions.first?.query.last?.vql, "SELECT * FROM info()")
       // The agent speaks about the flow, so it is not asked for again.
-      var done = Proto_VeloMessage()
-      done.sessionID = flow
-      done.requestID = 981
-      var status = Proto_VeloStatus()
-      status.status = .ok
-      done.flowStats.queryStatus = [status]
-      done.flowStats.flowComplete = true
-      try client.deliver([done])
+      try client.deliver([finished(flow)])
     }
   }
 
@@ -102,6 +95,34 @@ final class ReaderTests: XCTestCase {
     let flow = try queue(client)
     XCTAssertEqual(
       try client.open(client.startReader().wait(seconds: 20))?.first { $0.hasFlowRequest }?.sessionID, flow)
+  }
+
+  /// A reader that hangs up and comes back at once, as after a change of network, is not locked out by itself.
+  func testAReaderThatComesBackAtOnceIsNotRefused() throws {
+    let client = try start()
+    for round in 0..<20 {
+      let first = try client.startReader()
+      try waitForReaders(1)
+      first.cancel()
+      let second = try client.startReader()
+      let flow = try queue(client)
+      let answer = try second.wait(seconds: 20)
+      XCTAssertEqual(answer.status, 200, "round \(round)")
+      guard answer.status == 200 else { continue }
+      XCTAssertEqual(try client.open(answer)?.first { $0.hasFlowRequest }?.sessionID, flow)
+      try client.deliver([finished(flow)])
+    }
+  }
+
+  private func finished(_ flow: String) -> Proto_VeloMessage {
+    var done = Proto_VeloMessage()
+    done.sessionID = flow
+    done.requestID = 981
+    var status = Proto_VeloStatus()
+    status.status = .ok
+    done.flowStats.queryStatus = [status]
+    done.flowStats.flowComplete = true
+    return done
   }
 
   /// SIGTERM ends readers in order and the process with 0.

@@ -1,6 +1,7 @@
 import Foundation
 import PublicIdentity
 import Synchronization
+import TestDatabase
 import XCTest
 
 @testable import Store

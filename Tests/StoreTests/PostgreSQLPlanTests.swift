@@ -1,4 +1,5 @@
 import Foundation
+import TestDatabase
 import XCTest
 
 @testable import Store

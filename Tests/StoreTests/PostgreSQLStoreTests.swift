@@ -1,5 +1,6 @@
 import Foundation
 import PublicIdentity
+import TestDatabase
 import Wire
 import XCTest
 

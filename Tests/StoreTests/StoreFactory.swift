@@ -1,6 +1,7 @@
 import Foundation
 import PublicIdentity
 import Store
+import TestDatabase
 import Wire
 import XCTest
 
@@ -164,3 +165,10 @@ extension Store {
 }
 
 let alice = Operator(name: "alice", origin: "ops.example")
+
+extension StoreFactory {
+  /// Every test gets a database of its own.
+  static let postgreSQL = StoreFactory(name: "PostgreSQL") { _, options in
+    try await PostgreSQLStore.open(url: try PostgreSQLServer.shared().newDatabase(), options: options)
+  }
+}

@@ -81,7 +81,9 @@ final class TaskConformanceTests: XCTestCase {
       let question = try await store.leaseTasks(for: agent.name, now: after(61))
       XCTAssertEqual(question?.taskIDs, [])
       XCTAssertEqual(question?.messages.map(\.sessionID), ["F.Status"])
-      XCTAssertEqual(question?.messages.first?.flowStatsRequest.flowID, [agent.flow.text])
+      XCTAssertEqual(
+        question?.messages.first?.flowStatsRequest.flowID,
+        [agent.flow.text, "\(agent.flow.text)/Q\(after(61).microseconds)"])
 
       let events = try await store.events()
       let unknown = agent.stats(.unknownFlow, complete: true, text: "Flow not known")
@@ -97,6 +99,39 @@ final class TaskConformanceTests: XCTestCase {
       let third = try await store.leaseTasks(for: agent.name, now: after(65))
       XCTAssertNil(third)
       _ = try await store.ingest(try agent.submission(agent.stats(.ok, complete: true), at: after(66)))
+      let final = try await state(store, agent)
+      XCTAssertEqual(final, .finished)
+    }
+  }
+
+  /// Two answers UNKNOWN_FLOW about one flow are the same bytes; the mark of each question tells them from a re-sent one.
+  func testALeaseThatIsLostTwiceIsSentAThirdTime() async throws {
+    try await forEachStore { store in
+      let agent = try await store.enrolled(TestAgent())
+      try await store.queue([agent.flowTask()], by: alice)
+      let unknown = agent.stats(.unknownFlow, complete: true, text: "Flow not known")
+      var marks: [Proto_VeloMessage] = []
+      for round in 0..<3 {
+        let time = Int64(round) * 100
+        let lease = try await store.leaseTasks(for: agent.name, now: after(time))
+        XCTAssertEqual(lease?.messages.map(\.hasFlowRequest), [true], "round \(round)")
+        let question = try await store.leaseTasks(for: agent.name, now: after(time + 61))
+        let ids = try XCTUnwrap(question?.messages.first).flowStatsRequest.flowID
+        // Each answer travels in a list of its own, as an agent sends urgent messages.
+        for id in ids {
+          var answer = unknown
+          answer.sessionID = id
+          marks.append(answer)
+          _ = try await store.ingest(try agent.submission(answer, at: after(time + 62)))
+        }
+      }
+      // The agent got it this time. Answers to older questions that come again change nothing, though it was asked anew.
+      _ = try await store.leaseTasks(for: agent.name, now: after(300))
+      _ = try await store.leaseTasks(for: agent.name, now: after(361))
+      for answer in marks { _ = try await store.ingest(try agent.submission(answer, at: after(362))) }
+      let again = try await store.leaseTasks(for: agent.name, now: after(363))
+      XCTAssertNil(again)
+      _ = try await store.ingest(try agent.submission(agent.stats(.ok, complete: true), at: after(364)))
       let final = try await state(store, agent)
       XCTAssertEqual(final, .finished)
     }

@@ -14,7 +14,8 @@ final class TaskRulesTests: XCTestCase {
   ) -> OpenTask {
     OpenTask(
       id: id, kind: kind, isUrgent: urgent, state: state, leasedAt: leasedAt, attempts: attempts,
-      expiresAt: expiresAt, flow: kind == .flow ? "F.\(id)" : nil, heardAt: heardAt, askedAt: askedAt, size: 100)
+      expiresAt: expiresAt, flow: kind == .flow ? "F.\(id)" : nil,
+      session: "F.\(id)", heardAt: heardAt, askedAt: askedAt, size: 100)
   }
 
   private func plan(_ tasks: OpenTask..., after seconds: Int64 = 0) -> TaskPlan {
@@ -33,13 +34,13 @@ final class TaskRulesTests: XCTestCase {
   func testAQuietFlowIsAskedAboutOncePerPeriod() {
     let quiet = task(1, .flow, .leased, leasedAt: start, attempts: 1)
     XCTAssertTrue(plan(quiet, after: 59).isEmpty)
-    XCTAssertEqual(plan(quiet, after: 60).ask, ["F.1"])
+    XCTAssertEqual(plan(quiet, after: 60).ask.map(\.flow), ["F.1"])
     let asked = task(1, .flow, .leased, leasedAt: start, attempts: 1, askedAt: start.advanced(by: .seconds(60)))
     XCTAssertTrue(plan(asked, after: 90).isEmpty)
-    XCTAssertEqual(plan(asked, after: 120).ask, ["F.1"])
+    XCTAssertEqual(plan(asked, after: 120).ask.map(\.flow), ["F.1"])
     let heard = task(1, .flow, .running, leasedAt: start, heardAt: start.advanced(by: .seconds(100)))
     XCTAssertTrue(plan(heard, after: 159).isEmpty)
-    XCTAssertEqual(plan(heard, after: 160).ask, ["F.1"])
+    XCTAssertEqual(plan(heard, after: 160).ask.map(\.flow), ["F.1"])
   }
 
   func testMessagesWithoutAnswerAreSettledByTheNextContact() {

@@ -81,6 +81,8 @@ package struct DefaultsSection: Sendable, Equatable {
   package var certificateValidityDays = 365
   /// `hunt_expiry_hours`: hours, default 168.
   package var huntExpiryHours = 168
+  /// `inflight_check_time`: seconds, default 60; how long a flow may be silent before its agent is asked about it.
+  package var inflightCheckTime = 60
 
   package init() {}
 
@@ -88,8 +90,9 @@ package struct DefaultsSection: Sendable, Equatable {
     unauthenticatedLRUTimeout = try section.positive("unauthenticated_lru_timeout_sec", in: 0...86_400) ?? 10
     certificateValidityDays = try section.positive("certificate_validity_days", in: 0...36_500) ?? 365
     huntExpiryHours = try section.positive("hunt_expiry_hours", in: 0...876_000) ?? 168
+    inflightCheckTime = try section.positive("inflight_check_time", in: 0...86_400) ?? 60
     _ = section.keep([
-      "notebook_cell_timeout_min", "inflight_check_time", "event_max_wait", "event_max_wait_jitter",
+      "notebook_cell_timeout_min", "event_max_wait", "event_max_wait_jitter",
       "event_change_notify_all_clients", "disable_active_inflight_checks", "client_info_housekeeping_period",
     ])
     try section.finish()

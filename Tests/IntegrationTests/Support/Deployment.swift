@@ -8,7 +8,8 @@ final class Deployment {
   private(set) var processes: [String: RunningProcess] = [:]
 
   /// Makes the files; starts nothing.
-  init(frontends: Int = 1, workers: Int = 1, maxPoll: Int = 20) throws {
+  /// - Parameter datastore: a `postgresql://` URL; nil for SQLite in the deployment's own directory.
+  init(frontends: Int = 1, workers: Int = 1, maxPoll: Int = 20, datastore: String? = nil) throws {
     directory = FileManager.default.temporaryDirectory.appendingPathComponent("mr-\(UUID().uuidString.prefix(8))")
     ports = try (0..<frontends).map { _ in try Self.freePort() }
     var arguments = [
@@ -16,6 +17,7 @@ final class Deployment {
       "--workers", "\(workers)", "--max-poll", "\(maxPoll)",
     ]
     for port in ports { arguments += ["--frontend-port", "\(port)"] }
+    if let datastore { arguments += ["--datastore", datastore] }
     let result = try RunningProcess.run("microraptor", arguments)
     guard result.status == 0 else { throw RunningProcess.Failure(description: result.errors) }
   }
@@ -46,6 +48,22 @@ final class Deployment {
   func nonce() throws -> String {
     let line = try XCTUnwrap(text("client.config.yaml").split(separator: "\n").first { $0.contains("  nonce:") })
     return line.split(separator: ":", maxSplits: 1)[1].trimmingCharacters(in: CharacterSet(charactersIn: " \"'"))
+  }
+
+  /// Changes the frontends' file, before they are started.
+  /// - Parameters:
+  ///   - inflightCheckTime: seconds after which the agent of a silent flow is asked about it.
+  ///   - connectionsPerSecond: at most 1000; scripted clients make a connection for each request.
+  func setFrontend(inflightCheckTime: Int, connectionsPerSecond: Int) throws {
+    let file = try text("frontend.config.yaml").replacingOccurrences(
+      of: "connections_per_second: 100\n", with: "connections_per_second: \(connectionsPerSecond)\n")
+    let defaults = "defaults:\n  inflight_check_time: \(inflightCheckTime)\n"
+    let url = URL(fileURLWithPath: path("frontend.config.yaml"))
+    let handle = try FileHandle(forWritingTo: url)
+    defer { try? handle.close() }
+    // In place: the file keeps its mode.
+    try handle.truncate(atOffset: 0)
+    try handle.write(contentsOf: Data((file + defaults).utf8))
   }
 
   // MARK: processes

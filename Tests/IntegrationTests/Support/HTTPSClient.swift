@@ -65,6 +65,8 @@ struct HTTPSClient {
     var configuration = TLSConfiguration.makeClientConfiguration()
     configuration.certificateVerification = .none
     configuration.maximumTLSVersion = maximumTLS
+    // As stock agents: whoever hangs up does not wait for the other end's agreement.
+    configuration.shutdownTimeout = .milliseconds(1)
     return try NIOSSLContext(configuration: configuration)
   }
 

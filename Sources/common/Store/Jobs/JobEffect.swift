@@ -6,6 +6,8 @@ package enum JobEffect: Sendable {
   case rows(RowsPart)
   case log(LogPart)
   case stats(FlowID, Proto_FlowStats)
+  /// The agent has answered the question about the flow that was asked at this time (`FlowQuestion`).
+  case answered(FlowID, question: Timestamp)
   case upload(UploadPiece)
   case uploadTransaction(FlowID, Proto_UploadTransaction)
   case monitoringRows(MonitoringPart)

@@ -27,7 +27,11 @@ package struct JobProcessor: Sendable {
     case .wellKnown:
       guard job.hasForemanCheckin else { return .ignored }
       return .effects(.checkIn(eventTableVersion: job.foremanCheckin.lastEventTableVersion))
-    case .flow(let flow, let child): return self.flow(job, flow, isChild: child != nil, from: client)
+    case .flow(let flow, let child):
+      if let time = FlowQuestion.time(ofMark: child), job.hasFlowStats {
+        return .effects(.answered(flow, question: time))
+      }
+      return self.flow(job, flow, isChild: child != nil, from: client)
     }
   }
 

@@ -12,6 +12,8 @@ struct OpenTask: Equatable {
   var expiresAt: Timestamp?
   /// The flow it starts; nil for other kinds.
   var flow: String?
+  /// The message's `session_id`.
+  var session: String
   /// When the agent last spoke about the flow.
   var heardAt: Timestamp?
   /// When the agent was last asked about the flow without having answered.
@@ -29,7 +31,7 @@ struct TaskPlan: Equatable {
   var fail: [Int64] = []
   var expire: [Int64] = []
   /// Flows to ask the agent about (`F.Status`).
-  var ask: [String] = []
+  var ask: [FlowQuestion] = []
 
   var isEmpty: Bool { self == TaskPlan() }
 }
@@ -70,7 +72,9 @@ enum TaskRules {
       case .leased, .running:
         guard let flow = task.flow else { continue }
         let quiet = [task.heardAt, task.leasedAt, task.askedAt].compactMap { $0 }.max() ?? now
-        if quiet.advanced(by: options.leaseDuration) <= now, !plan.ask.contains(flow) { plan.ask.append(flow) }
+        if quiet.advanced(by: options.leaseDuration) <= now, !plan.ask.contains(where: { $0.flow == flow }) {
+          plan.ask.append(FlowQuestion(flow: flow, session: task.session))
+        }
       case .finished, .failed, .cancelled, .expired:
         continue
       }
@@ -90,11 +94,11 @@ enum TaskRules {
     }
   }
 
-  /// The question about flows that were silent for too long (client.md §6.3).
-  static func question(about flows: [String]) -> Proto_VeloMessage {
+  /// The message that asks these questions (client.md §6.3).
+  static func message(asking questions: [FlowQuestion], at time: Timestamp) -> Proto_VeloMessage {
     var message = Proto_VeloMessage()
     message.sessionID = "F.Status"
-    message.flowStatsRequest.flowID = flows
+    message.flowStatsRequest.flowID = questions.flatMap { $0.ids(at: time) }
     return message
   }
 }

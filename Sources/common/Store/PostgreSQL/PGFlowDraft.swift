@@ -22,7 +22,8 @@ final class PGFlowDraft {
   private(set) var state: FlowState
   private(set) var totals = FlowTotals()
   var nextLog: Int64
-  private(set) var wasAsked: Bool
+  /// When the agent was asked about it without having answered.
+  private(set) var askedAt: Timestamp?
   private(set) var isLost: Bool
   private(set) var endedAt: Timestamp?
   private(set) var heardAt: Timestamp?
@@ -34,7 +35,7 @@ final class PGFlowDraft {
   var openTask: TaskState?
 
   static let sqlLoad = """
-    SELECT f.client, f.flow, f.id, f.state, f.next_log, f.asked_at IS NOT NULL, f.lost, f.cancel_requested, f.ended_at
+    SELECT f.client, f.flow, f.id, f.state, f.next_log, f.asked_at, f.lost, f.cancel_requested, f.ended_at
     FROM unnest($1::bigint[], $2::text[]) AS k(client, flow)
     JOIN flows f ON f.client = k.client AND f.flow = k.flow
     """
@@ -95,7 +96,7 @@ final class PGFlowDraft {
     key = row.int(2)
     state = FlowState(rawValue: row.int(3)) ?? .waiting
     nextLog = row.int(4)
-    wasAsked = row.bool(5)
+    askedAt = row.optionalTime(5)
     isLost = row.bool(6)
     cancelRequested = row.bool(7)
     endedAt = row.optionalTime(8)
@@ -104,7 +105,7 @@ final class PGFlowDraft {
   /// The agent spoke: the task is no longer anybody's to send.
   func heard(at: Timestamp) {
     heardAt = at
-    wasAsked = false
+    askedAt = nil
     if state == .waiting {
       state = .running
       taskChanges.append(.running)
@@ -140,8 +141,8 @@ final class PGFlowDraft {
   func isUnknownToAgent(_ text: String, at: Timestamp) -> Bool {
     guard !state.hasEnded else { return false }
     if state == .waiting {
-      guard wasAsked, openTask == .leased else { return false }
-      wasAsked = false
+      guard askedAt != nil, openTask == .leased else { return false }
+      askedAt = nil
       heardAt = at
       guard cancelRequested else {
         taskChanges.append(.requeue)
@@ -156,6 +157,13 @@ final class PGFlowDraft {
     }
     end(at: at)
     return false
+  }
+
+  /// The agent has answered the question of this time (see `FlowDraft.answered`).
+  /// - Returns: whether its task waits again.
+  func answered(question: Timestamp, at: Timestamp) -> Bool {
+    guard state == .waiting, askedAt == question else { return false }
+    return isUnknownToAgent("", at: at)
   }
 
   private func end(at: Timestamp) {

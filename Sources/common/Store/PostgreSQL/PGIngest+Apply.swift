@@ -40,6 +40,10 @@ extension PGIngest {
     case .rows(let part): try store(part, scope, &result)
     case .log(let part): try store(part, scope, &result)
     case .stats(let flow, let stats): try store(stats, of: flow, scope)
+    case .answered(let id, let question):
+      if flows[PGFlowRef(client: scope.client, flow: id)]?.answered(question: question, at: scope.at) == true {
+        writes.requeued.append(.tasksQueued(scope.submission.client))
+      }
     case .upload(let piece): try store(piece, scope)
     case .uploadTransaction(let id, let transaction):
       let flow = try spoken(id, scope)

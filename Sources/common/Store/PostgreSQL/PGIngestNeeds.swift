@@ -39,6 +39,10 @@ struct PGIngestNeeds {
       flows.insert(flow)
       if FlowProgress(stats).isUnknown { unknownFlows.insert(flow) }
       if stats.flowComplete { artifacts.insert(PGArtifact(org: org, name: ArtifactName.flowCompletion)) }
+    case .answered(let id, _):
+      let flow = PGFlowRef(client: client, flow: id)
+      flows.insert(flow)
+      unknownFlows.insert(flow)
     case .upload(let piece):
       let flow = PGFlowRef(client: client, flow: piece.flow)
       flows.insert(flow)
@@ -168,6 +172,7 @@ extension PGIngest {
     var missing = PGIngestNeeds()
     var created: [PGFlowRef: Timestamp] = [:]
     eachFreshEffect { effect, submission, client in
+      if case .answered = effect { return }
       if case .stats(_, let stats) = effect, FlowProgress(stats).isUnknown { return }
       var needs = PGIngestNeeds()
       needs.add(effect, of: submission, client: client)

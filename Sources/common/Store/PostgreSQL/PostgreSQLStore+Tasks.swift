@@ -44,13 +44,13 @@ extension PostgreSQLStore {
     """
   static let sqlOpen = """
     SELECT t.id, t.kind, t.urgent, t.state, t.leased_at, t.attempts, t.expires_at, f.heard_at, f.asked_at, f.flow,
-      length(t.message)
+      length(t.message), t.session
     FROM tasks t LEFT JOIN flows f ON f.id = t.flow AND t.kind = 0
     WHERE t.client = $1::bigint AND t.state < 3 ORDER BY t.id LIMIT 2000
     """
   static let sqlOpenByName = """
     SELECT t.id, t.kind, t.urgent, t.state, t.leased_at, t.attempts, t.expires_at, f.heard_at, f.asked_at, f.flow,
-      length(t.message)
+      length(t.message), t.session
     FROM clients c JOIN tasks t ON t.client = c.id LEFT JOIN flows f ON f.id = t.flow AND t.kind = 0
     WHERE c.org = $1::text AND c.client = $2::text AND t.state < 3 ORDER BY t.id LIMIT 2000
     """
@@ -165,7 +165,8 @@ extension PostgreSQLStore {
       OpenTask(
         id: row.int(0), kind: TaskKind(rawValue: row.int(1)) ?? .other, isUrgent: row.bool(2),
         state: TaskState(rawValue: row.int(3)) ?? .queued, leasedAt: row.optionalTime(4), attempts: row.int(5),
-        expiresAt: row.optionalTime(6), flow: row.isNull(9) ? nil : row.text(9), heardAt: row.optionalTime(7),
+        expiresAt: row.optionalTime(6), flow: row.isNull(9) ? nil : row.text(9),
+        session: row.text(11), heardAt: row.optionalTime(7),
         askedAt: row.optionalTime(8), size: row.int(10))
     }
   }
@@ -192,8 +193,8 @@ extension PostgreSQLStore {
       }
     }
     if !plan.ask.isEmpty {
-      transaction.write(sqlAsk, [.int(key), .time(now), .texts(plan.ask)])
-      lease.messages.append(TaskRules.question(about: plan.ask))
+      transaction.write(sqlAsk, [.int(key), .time(now), .texts(plan.ask.map(\.flow))])
+      lease.messages.append(TaskRules.message(asking: plan.ask, at: now))
     }
     return lease.messages.isEmpty ? nil : lease
   }

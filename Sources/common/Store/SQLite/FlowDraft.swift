@@ -8,8 +8,8 @@ struct FlowDraft {
   var state: FlowState
   var totals = FlowTotals()
   var nextLog: Int64
-  /// The agent was asked about it and has not answered.
-  var wasAsked: Bool
+  /// When the agent was asked about it without having answered.
+  var askedAt: Timestamp?
   /// It ended because the agent did not know it; should the agent speak after all, it goes on.
   var isLost: Bool
   var cancelRequested: Bool
@@ -49,22 +49,22 @@ struct FlowDraft {
     let stored: Int64 = row["state"]
     return FlowDraft(
       key: row["id"], state: FlowState(rawValue: stored) ?? .waiting, nextLog: row["next_log"],
-      wasAsked: (row["asked_at"] as Int64?) != nil, isLost: row["lost"], cancelRequested: row["cancel_requested"])
+      askedAt: row.timestamp("asked_at"), isLost: row["lost"], cancelRequested: row["cancel_requested"])
   }
 
   static func create(_ id: FlowID, _ client: Int64, _ db: Database, at: Timestamp) throws -> FlowDraft {
     try db.run(sqlCreate, [client, id.text, FlowState.running.rawValue, at.microseconds, "agent"])
     return FlowDraft(
-      key: db.lastInsertedRowID, state: .running, nextLog: 0, wasAsked: false, isLost: false, cancelRequested: false)
+      key: db.lastInsertedRowID, state: .running, nextLog: 0, askedAt: nil, isLost: false, cancelRequested: false)
   }
 
   private init(
-    key: Int64, state: FlowState, nextLog: Int64, wasAsked: Bool, isLost: Bool, cancelRequested: Bool
+    key: Int64, state: FlowState, nextLog: Int64, askedAt: Timestamp?, isLost: Bool, cancelRequested: Bool
   ) {
     self.key = key
     self.state = state
     self.nextLog = nextLog
-    self.wasAsked = wasAsked
+    self.askedAt = askedAt
     self.isLost = isLost
     self.cancelRequested = cancelRequested
   }
@@ -72,7 +72,7 @@ struct FlowDraft {
   /// The agent spoke: the task is no longer anybody's to send.
   mutating func heard(_ db: Database) throws {
     hasSpoken = true
-    wasAsked = false
+    askedAt = nil
     if state == .waiting {
       state = .running
       try db.run(Self.sqlRunning, [key])
@@ -108,8 +108,8 @@ struct FlowDraft {
   mutating func isUnknownToAgent(_ text: String, _ db: Database, at: Timestamp) throws -> Bool {
     guard !state.hasEnded else { return false }
     if state == .waiting {
-      guard wasAsked, try db.number(Self.sqlLeased, [key]) == TaskState.leased.rawValue else { return false }
-      wasAsked = false
+      guard askedAt != nil, try db.number(Self.sqlLeased, [key]) == TaskState.leased.rawValue else { return false }
+      askedAt = nil
       hasSpoken = true
       guard cancelRequested else {
         try db.run(Self.sqlRequeue, [key])
@@ -124,6 +124,14 @@ struct FlowDraft {
     }
     try endTask(db, at: at)
     return false
+  }
+
+  /// The agent has answered the question of this time. Had it known the flow, its words about it would have come
+  /// before.
+  /// - Returns: whether its task waits again.
+  mutating func answered(question: Timestamp, _ db: Database, at: Timestamp) throws -> Bool {
+    guard state == .waiting, askedAt == question else { return false }
+    return try isUnknownToAgent("", db, at: at)
   }
 
   private mutating func endTask(_ db: Database, at: Timestamp) throws {

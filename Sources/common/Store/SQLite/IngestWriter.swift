@@ -84,6 +84,7 @@ struct IngestWriter {
     case .rows(let part): try store(part)
     case .log(let part): try store(part)
     case .stats(let flow, let stats): try store(stats, of: flow)
+    case .answered(let flow, let question): try answered(flow, question)
     case .upload(let piece): try store(piece)
     case .uploadTransaction(let flow, let transaction): try store(transaction, of: flow)
     case .monitoringRows(let part):
@@ -156,11 +157,7 @@ struct IngestWriter {
     let progress = FlowProgress(stats)
     if progress.isUnknown {
       guard var flow = try flows[id] ?? FlowDraft.load(id, client, db) else { return }
-      let again = try flow.isUnknownToAgent(progress.errorText, db, at: submission.receivedAt)
-      if again {
-        requeued = true
-        try db.announce(.tasksQueued(submission.client), at: submission.receivedAt)
-      }
+      if try flow.isUnknownToAgent(progress.errorText, db, at: submission.receivedAt) { try announceRequeued() }
       flows[id] = flow
       return
     }
@@ -169,6 +166,17 @@ struct IngestWriter {
     let ended = try flow.progressed(progress, stats: Data(bytes), db, at: submission.receivedAt)
     flows[id] = flow
     if ended { try event(ArtifactName.flowCompletion, completion(of: id, flow)) }
+  }
+
+  private mutating func answered(_ id: FlowID, _ question: Timestamp) throws {
+    guard var flow = try flows[id] ?? FlowDraft.load(id, client, db) else { return }
+    if try flow.answered(question: question, db, at: submission.receivedAt) { try announceRequeued() }
+    flows[id] = flow
+  }
+
+  private mutating func announceRequeued() throws {
+    requeued = true
+    try db.announce(.tasksQueued(submission.client), at: submission.receivedAt)
   }
 
   /// `System.Flow.Completion`, in the transaction of the rows it announces (verify.md S-6).

@@ -16,7 +16,7 @@ extension SQLiteStore {
     """
   static let sqlOpen = """
     SELECT tasks.id AS id, kind, urgent, tasks.state AS state, leased_at, attempts, expires_at, heard_at, asked_at,
-      flows.flow AS flow, length(message) AS size
+      flows.flow AS flow, session, length(message) AS size
     FROM tasks LEFT JOIN flows ON flows.id = tasks.flow AND tasks.kind = 0
     WHERE tasks.client = ? AND tasks.state < 3 ORDER BY tasks.id LIMIT 2000
     """
@@ -119,7 +119,8 @@ extension SQLiteStore {
         id: row["id"], kind: TaskKind(rawValue: row["kind"]) ?? .other, isUrgent: row["urgent"],
         state: TaskState(rawValue: row["state"]) ?? .queued, leasedAt: row.timestamp("leased_at"),
         attempts: row["attempts"], expiresAt: row.timestamp("expires_at"), flow: row["flow"],
-        heardAt: row.timestamp("heard_at"), askedAt: row.timestamp("asked_at"), size: row["size"])
+        session: row["session"], heardAt: row.timestamp("heard_at"), askedAt: row.timestamp("asked_at"),
+        size: row["size"])
     }
   }
 
@@ -141,8 +142,8 @@ extension SQLiteStore {
       lease.messages.append(message)
     }
     if !plan.ask.isEmpty {
-      for flow in plan.ask { try db.run(sqlAsk, [now.microseconds, key, flow]) }
-      lease.messages.append(TaskRules.question(about: plan.ask))
+      for question in plan.ask { try db.run(sqlAsk, [now.microseconds, key, question.flow]) }
+      lease.messages.append(TaskRules.message(asking: plan.ask, at: now))
     }
     return lease.messages.isEmpty ? nil : lease
   }

@@ -3,25 +3,23 @@ import Foundation
 import Synchronization
 import XCTest
 
-@testable import Store
-
 /// A private PostgreSQL server in a directory of its own, reached by a unix socket there and by nothing else. One is
 /// started for the whole test process and stopped at its end; tests that kill their server start another.
-final class PostgreSQLServer: Sendable {
-  let directory: String
+package final class PostgreSQLServer: Sendable {
+  package let directory: String
   private let binaries: String
   private let databases = Mutex(0)
   private var data: String { directory + "/data" }
 
-  struct Failure: Error, CustomStringConvertible {
-    var description: String
+  package struct Failure: Error, CustomStringConvertible {
+    package var description: String
   }
 
   private static let common = Mutex<PostgreSQLServer?>(nil)
 
   /// The server of the test process.
   /// - Throws: `XCTSkip` when the machine has no PostgreSQL.
-  static func shared() throws -> PostgreSQLServer {
+  package static func shared() throws -> PostgreSQLServer {
     try common.withLock { server in
       if let server { return server }
       let new = try PostgreSQLServer()
@@ -45,7 +43,7 @@ final class PostgreSQLServer: Sendable {
   }
 
   /// Makes a cluster and starts it.
-  init() throws {
+  package init() throws {
     guard let binaries = Self.binaryDirectory else {
       throw XCTSkip("PostgreSQL's programs are not installed (apt-get install postgresql): its store is not tested")
     }
@@ -90,7 +88,7 @@ final class PostgreSQLServer: Sendable {
   }
 
   /// Starts the server and waits until it takes connections.
-  func start() throws {
+  package func start() throws {
     // Killed processes lose nothing that the kernel has, so the tests need no wait for the disk.
     let options = [
       "-c fsync=off",
@@ -105,12 +103,12 @@ final class PostgreSQLServer: Sendable {
       ])
   }
 
-  func stop(_ mode: String = "fast") throws {
+  package func stop(_ mode: String = "fast") throws {
     try run(binaries + "/pg_ctl", ["-D", data, "-w", "-m", mode, "-s", "stop"])
   }
 
   /// Kills the server's processes as a power cut would, and waits until they are gone.
-  func kill() throws {
+  package func kill() throws {
     let text = try String(contentsOfFile: data + "/postmaster.pid", encoding: .utf8)
     guard let line = text.split(separator: "\n").first, let postmaster = pid_t(line) else {
       throw Failure(description: "no process id of the server")
@@ -143,18 +141,18 @@ final class PostgreSQLServer: Sendable {
   }
 
   /// Stops it for good and removes its files.
-  func dispose() {
+  package func dispose() {
     remove()
   }
 
   // MARK: databases
 
-  func url(_ database: String) -> String {
+  package func url(_ database: String) -> String {
     "postgresql:///\(database)?host=\(directory)&user=microraptor"
   }
 
   /// The URL of a new, empty database.
-  func newDatabase() throws -> String {
+  package func newDatabase() throws -> String {
     let number = databases.withLock { count in
       count += 1
       return count
@@ -166,12 +164,12 @@ final class PostgreSQLServer: Sendable {
 
   /// Runs SQL on a connection of its own, waiting for it.
   @discardableResult
-  func execute(_ sql: String, in database: String) throws -> [[String]] {
+  package func execute(_ sql: String, in database: String) throws -> [[String]] {
     try Self.execute(sql, url: url(database))
   }
 
   @discardableResult
-  static func execute(_ sql: String, url: String) throws -> [[String]] {
+  package static func execute(_ sql: String, url: String) throws -> [[String]] {
     let connection = PQconnectdb(url)
     defer { PQfinish(connection) }
     let result = PQexec(connection, sql)
@@ -182,12 +180,5 @@ final class PostgreSQLServer: Sendable {
     return (0..<PQntuples(result)).map { row in
       (0..<PQnfields(result)).map { PQgetvalue(result, row, $0).map { String(cString: $0) } ?? "" }
     }
-  }
-}
-
-extension StoreFactory {
-  /// Every test gets a database of its own.
-  static let postgreSQL = StoreFactory(name: "PostgreSQL") { _, options in
-    try await PostgreSQLStore.open(url: try PostgreSQLServer.shared().newDatabase(), options: options)
   }
 }
