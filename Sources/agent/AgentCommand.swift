@@ -22,8 +22,10 @@ struct AgentCommand: AsyncParsableCommand {
 
 /// Where the agent's files are.
 struct FileOptions: ParsableArguments {
-  @Option(name: .long, help: "The client file (client.config.yaml).")
-  var config: String
+  @Option(
+    name: .long,
+    help: "The client file (client.config.yaml); not needed where the executable carries one (config repack).")
+  var config: String?
 
   @Option(name: .long, help: "The state file with this agent's identity, instead of Client.writeback_linux.")
   var writeback: String?
@@ -36,7 +38,17 @@ struct FileOptions: ParsableArguments {
 
   /// - Throws: `ConfigurationError` or `AgentError`.
   func settings() throws -> AgentSettings {
-    try AgentSettings(config: ClientConfig.load(path: config), writeback: writeback, buffer: buffer)
+    try AgentSettings(config: try clientConfig(), writeback: writeback, buffer: buffer)
+  }
+
+  private func clientConfig() throws -> ClientConfig {
+    if let config { return try ClientConfig.load(path: config) }
+    guard let text = try EmbeddedConfig.read() else {
+      throw ConfigurationError(
+        file: EmbeddedConfig.name, expected: "a client file", found: "none",
+        remedy: "name one: agent --config client.config.yaml; or embed it: microraptor config repack AGENT OUT")
+    }
+    return try ClientConfig.parse(text: text, file: EmbeddedConfig.name)
   }
 }
 
@@ -89,9 +101,10 @@ struct RunCommand: AsyncParsableCommand {
       let settings = try files.settings()
       let rules = try DeploymentLeafRules(caCertificate: settings.caCertificate)
       let transport = try NIOTransport(settings: settings, rules: rules)
+      var parts = Agent.Parts(transport: transport)
+      parts.releasesStartupMemory = true
       return try Agent(
-        settings: settings, engine: { VQLEngine(settings: settings, installTime: $0) },
-        parts: Agent.Parts(transport: transport), log: log)
+        settings: settings, engine: { VQLEngine(settings: settings, installTime: $0) }, parts: parts, log: log)
     } catch let error as ConfigurationError {
       log.error("\(error)")
       throw FileOptions.configurationExit

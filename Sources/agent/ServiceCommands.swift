@@ -1,5 +1,6 @@
 import AgentCore
 import ArgumentParser
+import Configuration
 import FoundationEssentials
 import Glibc
 import Observability
@@ -42,15 +43,18 @@ struct InstallCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "install", abstract: "Installs and starts the agent as a systemd service.")
 
-  @Option(name: .long, help: "The client file (client.config.yaml).")
-  var config: String
+  @Option(name: .long, help: "The client file (client.config.yaml); without it the one in the executable.")
+  var config: String?
 
   @Flag(name: .long, help: "Write the unit to standard output and change nothing.")
   var print = false
 
   func run() throws {
     let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "/usr/bin/agent"
-    let file = URL(fileURLWithPath: config).standardizedFileURL.path
+    let file = config.map { URL(fileURLWithPath: $0).standardizedFileURL.path }
+    if file == nil, try EmbeddedConfig.read() == nil {
+      throw ValidationError("name the client file: agent install --config FILE (this executable carries none)")
+    }
     let text = try ServiceUnit.text(program: program, config: file)
     if print { return StandardStream.output.write(text) }
     try ServiceManager.requireSystemd()

@@ -7,7 +7,7 @@ struct ConfigCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "config", abstract: "Make, show and repeat a deployment's configuration files.",
     subcommands: [
-      Generate.self, Show.self, Client.self, Rotate.self, Reissue.self, Import.self, Workers.self,
+      Generate.self, Show.self, Client.self, Repack.self, Rotate.self, Reissue.self, Import.self, Workers.self,
     ])
 }
 

@@ -24,6 +24,8 @@ package final class Agent: Sendable {
     package var clock: any AgentClock = SystemAgentClock()
     package var random = RandomSource()
     package var restartDelay: Duration = .seconds(10)
+    /// Whether pages that only the start needed are given back after the first answer; for a process that is an agent.
+    package var releasesStartupMemory = false
 
     package init(transport: any Transport) {
       self.transport = transport
@@ -42,6 +44,7 @@ package final class Agent: Sendable {
   private let session: ServerTrust
   private let facts = Mutex(HostFacts())
   private let enroller = Mutex(Enroller())
+  private let isSettled = Atomic(false)
   private let stopBell: Doorbell
   private let restartBell: Doorbell
 
@@ -197,7 +200,16 @@ package final class Agent: Sendable {
       clientInfo: { [weak self] in self?.clientInfo() },
       dispatch: { [executor] in executor.handle($0) },
       enrol: { [weak self] in self?.enrol() },
-      acknowledged: { Task { await sender.serverAcknowledged() } })
+      acknowledged: { [weak self] in
+        self?.firstAcknowledgement()
+        Task { await sender.serverAcknowledged() }
+      })
+  }
+
+  /// Start-up is over once a server has answered: most of its memory is never needed again.
+  private func firstAcknowledgement() {
+    guard parts.releasesStartupMemory, !isSettled.exchange(true, ordering: .relaxed) else { return }
+    StartupMemory.release()
   }
 
   private func clientInfo() -> Proto_VeloMessage {

@@ -9,38 +9,52 @@ package enum ConfigFile {
   ///
   /// - Throws: ``ConfigurationError`` when it cannot be read, is too large or is not UTF-8.
   package static func read(_ path: String) throws(ConfigurationError) -> String {
+    guard
+      let text = String(
+        validating: try bytes(path, limit: sizeLimit, missing: "make one with: microraptor config generate"),
+        as: UTF8.self)
+    else {
+      throw ConfigurationError(file: path, expected: "UTF-8 text", found: "other bytes")
+    }
+    return text
+  }
+
+  /// The bytes of a file.
+  ///
+  /// - Parameters:
+  ///   - limit: the most bytes that are read.
+  ///   - missing: the remedy when there is no such file.
+  /// - Throws: ``ConfigurationError`` when it cannot be read or is larger.
+  static func bytes(
+    _ path: String, limit: Int, missing: String? = nil
+  ) throws(ConfigurationError) -> [UInt8] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
       let exists = errno != ENOENT && errno != ENOTDIR
       throw ConfigurationError(
-        file: path, expected: "a readable configuration file",
+        file: path, expected: "a readable file",
         found: exists ? "a file this user may not read" : "no file",
-        remedy: exists ? "run as its owner, or check: ls -l \(path)" : "make one with: microraptor config generate")
+        remedy: exists ? "run as its owner, or check: ls -l \(path)" : missing)
     }
     defer { close(descriptor) }
     var bytes: [UInt8] = []
     var failed = false
-    while bytes.count <= sizeLimit {
+    while bytes.count <= limit, !failed {
       let part = [UInt8](unsafeUninitializedCapacity: 65_536) { buffer, count in
         repeat { count = Glibc.read(descriptor, buffer.baseAddress, buffer.count) } while count < 0 && errno == EINTR
-        if count < 0 {
-          failed = true
-          count = 0
-        }
+        failed = count < 0
+        count = max(0, count)
       }
       if part.isEmpty { break }
       bytes += part
     }
     guard !failed else {
-      throw ConfigurationError(file: path, expected: "a configuration file", found: "a directory or a special file")
+      throw ConfigurationError(file: path, expected: "a file", found: "a directory or a special file")
     }
-    guard bytes.count <= sizeLimit else {
-      throw ConfigurationError(file: path, expected: "at most \(sizeLimit) bytes", found: "a larger file")
+    guard bytes.count <= limit else {
+      throw ConfigurationError(file: path, expected: "at most \(limit) bytes", found: "a larger file")
     }
-    guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw ConfigurationError(file: path, expected: "UTF-8 text", found: "other bytes")
-    }
-    return text
+    return bytes
   }
 
   /// Refuses a file with secrets that others than its owner may read or change.
@@ -61,11 +75,16 @@ package enum ConfigFile {
   ///
   /// - Throws: ``ConfigurationError`` naming the system's reason.
   package static func write(_ text: String, to path: String, mode: mode_t = 0o600) throws(ConfigurationError) {
+    try write(Array(text.utf8), to: path, mode: mode)
+  }
+
+  /// As ``write(_:to:mode:)-(String,_,_)``, for any bytes.
+  static func write(_ bytes: [UInt8], to path: String, mode: mode_t) throws(ConfigurationError) {
     let temporary = path + ".new"
     unlink(temporary)
     let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
     guard descriptor >= 0 else { throw failure(path) }
-    var rest = Array(text.utf8)[...]
+    var rest = bytes[...]
     while !rest.isEmpty {
       let written = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
       guard written > 0 else {

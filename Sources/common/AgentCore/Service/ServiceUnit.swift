@@ -9,8 +9,11 @@ package enum ServiceUnit {
   /// The agent reads all of the host and runs what the server's artifacts ask for, so it is root; what it never needs
   /// is taken away.
   ///
+  /// - Parameter config: the client file; nil: the executable carries it.
   /// - Throws: when a path cannot be written into a unit.
-  package static func text(program: String, config: String) throws(AgentError) -> String {
+  package static func text(program: String, config: String?) throws(AgentError) -> String {
+    var command = try quoted(program) + " run"
+    if let config { command += " --config " + (try quoted(config)) }
     let writeback = stateDirectory + "/agent.writeback.yaml"
     let buffer = stateDirectory + "/agent.buffer.bin"
     return """
@@ -21,7 +24,7 @@ package enum ServiceUnit {
       StartLimitIntervalSec=0
 
       [Service]
-      ExecStart=\(try quoted(program)) run --config \(try quoted(config)) --writeback \(writeback) --buffer \(buffer)
+      ExecStart=\(command) --writeback \(writeback) --buffer \(buffer)
       Restart=always
       RestartSec=10
       TimeoutStopSec=30

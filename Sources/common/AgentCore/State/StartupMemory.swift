@@ -1,0 +1,57 @@
+import Glibc
+
+/// Gives back what only the start needed.
+package enum StartupMemory {
+  /// Unmaps the pages of code and constants of this process; the kernel maps again, from its page cache, those that the
+  /// idle agent really uses.
+  package static func release() {
+    for range in releasable(ownMappings()) {
+      guard let address = UnsafeMutableRawPointer(bitPattern: range.lowerBound) else { continue }
+      _ = madvise(address, range.count, MADV_DONTNEED)
+    }
+  }
+
+  /// Such files have no size; they are read until they end.
+  private static func ownMappings() -> String {
+    guard let file = fopen("/proc/self/smaps", "re") else { return "" }
+    defer { fclose(file) }
+    var bytes: [UInt8] = []
+    while bytes.count < 4 << 20 {
+      let part = [UInt8](unsafeUninitializedCapacity: 65_536) { buffer, count in
+        count = fread(buffer.baseAddress, 1, buffer.count, file)
+      }
+      if part.isEmpty { break }
+      bytes += part
+    }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// The mappings of files in a text of `/proc/PID/smaps` that cannot be written and in which nothing was ever written.
+  ///
+  /// What the loader has relocated is such a mapping too, but it holds pages of its own (`Anonymous`), which are in no file.
+  static func releasable(_ smaps: String) -> [Range<UInt>] {
+    var found: [Range<UInt>] = []
+    var candidate: Range<UInt>?
+    for line in smaps.split(separator: "\n") {
+      let words = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
+      guard let first = words.first else { continue }
+      if words.count >= 5, let range = addresses(first) {
+        let isReadOnlyFile = words[1].hasPrefix("r") && words[1].hasSuffix("p") && !words[1].contains("w")
+        let isFile = words.count == 6 && words[5].drop { $0 == " " }.hasPrefix("/")
+        candidate = isReadOnlyFile && isFile ? range : nil
+      } else if first == "Anonymous:", words.dropFirst().first == "0", let range = candidate {
+        found.append(range)
+        candidate = nil
+      }
+    }
+    return found
+  }
+
+  private static func addresses(_ word: Substring) -> Range<UInt>? {
+    let ends = word.split(separator: "-")
+    guard ends.count == 2, let start = UInt(ends[0], radix: 16), let end = UInt(ends[1], radix: 16), start < end else {
+      return nil
+    }
+    return start..<end
+  }
+}
