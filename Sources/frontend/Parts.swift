@@ -69,7 +69,7 @@ struct Parts: Sendable {
     let enrollment = Enrollment(store: store, metrics: metrics, logger: logger)
     reader = ReaderService(
       opener: opener, store: store, metrics: metrics, limited: limited, maxPoll: file.client.maxPoll,
-      pingWait: file.client.webSocketPingWait, board: LocalSeatBoard())
+      pingWait: file.client.webSocketPingWait, board: StoreSeatBoard(store: store))
     let control = ControlService(
       opener: opener, store: store, enrollment: enrollment, metrics: metrics, limited: limited)
     proxies = TrustedProxies(
@@ -137,6 +137,8 @@ struct Parts: Sendable {
             reader.registry.end(client)
           // A client's id is a hash of its key: a stored key can only be the one that workers may have.
           case .keyChanged: break
+          // `ReaderService.followBoard` listens for these.
+          case .seatTaken: break
           }
         }
       } catch {

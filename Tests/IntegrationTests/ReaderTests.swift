@@ -79,10 +79,51 @@ final class ReaderTests: XCTestCase {
     XCTAssertTrue(String(decoding: second.body, as: UTF8.self).hasPrefix("Another Client connection exists."))
     let flow = try queue(client)
     XCTAssertEqual(try client.open(first.wait(seconds: 20))?.first { $0.hasFlowRequest }?.sessionID, flow)
-    let conflicts = try deployment.microraptor([
+    XCTAssertTrue(try conflicts().contains { $0.contains(client.id) })
+  }
+
+  /// One reader per client across all frontends: an agent that went to another frontend leaves no ghost behind.
+  func testANewerReaderElsewhereEndsTheOlder() throws {
+    let client = try start(frontends: 2)
+    let older = try client.startReader()
+    try waitForReaders(1)
+    client.port = deployment.ports[1]
+    let newer = try client.startReader()
+    let ended = try older.wait(seconds: 20)
+    XCTAssertTrue(ended.isComplete)
+    XCTAssertNil(try client.agent.open(ended.body), "an orderly end, as at the deadline")
+    try waitForReaders(1)
+    let flow = try queue(client)
+    XCTAssertEqual(try client.open(newer.wait(seconds: 20))?.first { $0.hasFlowRequest }?.sessionID, flow)
+    XCTAssertEqual(try conflicts(), [], "it is one agent")
+  }
+
+  /// Two machines with one client id at two frontends: each newer one wins until that is plainly a feud.
+  func testTwoMachinesThatDisplaceEachOtherAreAConflict() throws {
+    let here = try start(frontends: 2)
+    let there = try ScriptedClient(
+      nonce: here.nonce, serverPEM: deployment.messageCertificate(), port: deployment.ports[1], key: here.key)
+    try there.deliver([ScriptedClient.checkIn])
+    let first = try here.startReader()
+    try waitForReaders(1)
+    let second = try there.startReader()
+    XCTAssertTrue(try first.wait(seconds: 20).isComplete)
+    let third = try here.startReader()
+    XCTAssertTrue(try second.wait(seconds: 20).isComplete)
+    XCTAssertEqual(try there.startReader().wait(seconds: 20).status, 409, "no third time")
+    third.cancel()
+    let found = try conflicts()
+    XCTAssertFalse(found.isEmpty)
+    for text in found {
+      XCTAssertTrue(text.contains(here.id), text)
+      XCTAssertEqual(text.components(separatedBy: "127.0.0.1:").count, 3, "both addresses: \(text)")
+    }
+  }
+
+  private func conflicts() throws -> [String] {
+    try deployment.microraptor([
       "monitor", "--artifact", "Server.Internal.ClientConflict", "--no-follow", "--format", "jsonl",
-    ])
-    XCTAssertTrue(conflicts.contains(client.id))
+    ]).split(separator: "\n").map(String.init)
   }
 
   /// A reader that hangs up makes room for the next.

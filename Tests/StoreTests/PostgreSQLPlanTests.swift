@@ -26,7 +26,7 @@ final class PostgreSQLPlanTests: XCTestCase {
     PostgreSQLStore.sqlChunks, PostgreSQLStore.sqlLogs, PostgreSQLStore.sqlUploads, PostgreSQLStore.sqlPieces,
     PostgreSQLStore.sqlAuditTrail, PostgreSQLStore.sqlLockExpired, PostgreSQLStore.sqlOldDigests,
     PostgreSQLStore.sqlOldChanges, PostgreSQLStore.sqlOldTokens, PGClient.sqlToken, PGClient.sqlFence,
-    PGClient.sqlOutcome,
+    PGClient.sqlOutcome, PostgreSQLStore.sqlSeat, PostgreSQLStore.sqlTakeSeat,
   ]
 
   func testHotStatementsUseIndexes() async throws {

@@ -21,7 +21,8 @@ final class QueryPlanTests: XCTestCase {
     (IngestWriter.sqlUpload, 9), (IngestWriter.sqlUploadDone, 3), (IngestWriter.sqlTransaction, 2),
     (FlowDraft.sqlLoad, 2), (FlowDraft.sqlCreate, 5), (FlowDraft.sqlSave, 11), (FlowDraft.sqlRunning, 1),
     (FlowDraft.sqlRevive, 1), (FlowDraft.sqlEnd, 3), (FlowDraft.sqlLeased, 1), (FlowDraft.sqlRequeue, 1),
-    (FlowDraft.sqlAsked, 1), (ChangePoller.after, 1), (Database.sqlArtifact, 2),
+    (FlowDraft.sqlAsked, 1), (SQLiteStore.sqlSeat, 2), (SQLiteStore.sqlTakeSeat, 7), (ChangePoller.after, 1),
+    (Database.sqlArtifact, 2),
   ]
 
   func testHotStatementsUseIndexes() throws {

@@ -33,6 +33,15 @@ package protocol Store: Sendable {
   /// Stores a `Server.Internal.ClientConflict` event; `monitoring` reads it.
   func recordConflict(_ conflict: ClientConflict) async throws
 
+  // MARK: readers
+
+  /// Where the client's reader was seated last; nil when never.
+  func seat(of client: ClientName) async throws -> StoredSeat?
+  /// The client's reader sits here now. When it sat at another process `.seatTaken` is announced. A seat that is taken
+  /// again by the same process and session writes nothing.
+  /// - Returns: the seat of another process that this one replaces.
+  func takeSeat(_ seat: StoredSeat) async throws -> StoredSeat?
+
   // MARK: tasks
 
   /// Queues tasks in order and creates the flows of `FlowRequest`s; announces `.tasksQueued`. Throws `.notFound` when

@@ -8,4 +8,6 @@ package enum StoreEvent: Sendable, Hashable {
   case clientDeleted(ClientName)
   /// A key was stored: broadcast `forget`, so that negative caches do not refuse the new client.
   case keyChanged(ClientName)
+  /// The client's reader was seated at another process: `Store.seat` tells where.
+  case seatTaken(ClientName)
 }

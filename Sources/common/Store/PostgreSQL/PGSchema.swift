@@ -8,11 +8,26 @@ enum PGSchema {
   /// Taken while the schema is looked at or changed ("micrrapt" as a number).
   static let lock: Int64 = 0x6d69_6372_7261_7074
 
-  static let steps: [[String]] = [clients + tasks + flows + uploads + events]
+  static let steps: [[String]] = [clients + tasks + flows + uploads + events, seats]
 
   static let versions = """
     CREATE TABLE IF NOT EXISTS schema_steps (step bigint PRIMARY KEY, applied_at bigint NOT NULL)
     """
+
+  /// Where each client's reader was seated last.
+  private static let seats = [
+    """
+    CREATE TABLE seats (
+      client bigint PRIMARY KEY,
+      process text NOT NULL,
+      session bigint NOT NULL,
+      host text NOT NULL,
+      address text NOT NULL,
+      agent text NOT NULL,
+      relayed boolean NOT NULL
+    ) WITH (fillfactor = 80)
+    """
+  ]
 
   private static let clients = [
     """

@@ -44,6 +44,7 @@ extension PostgreSQLStore {
         [.int(key), .text(client.org), .text(client.id.rawValue)])
       transaction.write("DELETE FROM clients WHERE id = $1::bigint", [.int(key)])
       transaction.write("DELETE FROM contacts WHERE client = $1::bigint", [.int(key)])
+      transaction.write("DELETE FROM seats WHERE client = $1::bigint", [.int(key)])
       transaction.announce([.clientDeleted(client)], at: now)
       transaction.record("delete", on: client, detail: "", by: by, at: now)
       return true

@@ -67,6 +67,7 @@ extension StoreEvent {
     case .tasksQueued(let client): (0, client)
     case .clientDeleted(let client): (1, client)
     case .keyChanged(let client): (2, client)
+    case .seatTaken(let client): (3, client)
     }
   }
 
@@ -75,6 +76,7 @@ extension StoreEvent {
     case 0: self = .tasksQueued(client)
     case 1: self = .clientDeleted(client)
     case 2: self = .keyChanged(client)
+    case 3: self = .seatTaken(client)
     default: return nil
     }
   }

@@ -26,6 +26,7 @@ extension SQLiteStore {
         [key, client.org, client.id.rawValue, UploadFiles.aside(key)])
       try db.run("DELETE FROM clients WHERE id = ?", [key])
       try db.run("DELETE FROM contacts WHERE client = ?", [key])
+      try db.run("DELETE FROM seats WHERE client = ?", [key])
       try db.announce(.clientDeleted(client), at: now)
       try db.record("delete", on: client, detail: "", by: by, at: now)
       return key

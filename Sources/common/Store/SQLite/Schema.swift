@@ -12,8 +12,26 @@ enum Schema {
     migrator.registerMigration("1-foundation") { db in
       for statement in clients + tasks + flows + events { try db.execute(sql: statement) }
     }
+    migrator.registerMigration("2-seats") { db in
+      for statement in seats { try db.execute(sql: statement) }
+    }
     return migrator
   }
+
+  /// Where each client's reader was seated last.
+  private static let seats = [
+    """
+    CREATE TABLE seats (
+      client INTEGER PRIMARY KEY,
+      process TEXT NOT NULL,
+      session INTEGER NOT NULL,
+      host TEXT NOT NULL,
+      address TEXT NOT NULL,
+      agent TEXT NOT NULL,
+      relayed INTEGER NOT NULL
+    )
+    """
+  ]
 
   private static let clients = [
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
