@@ -83,8 +83,7 @@ let package = Package(
       "AgentCore",
       [
         "Wire", "PublicIdentity", "Envelope", "PKI", "VQL", "Configuration", "Observability", logging, nio, nioPosix,
-        nioHTTP,
-        nioTLS,
+        nioHTTP, nioTLS, nioHTTP2, nioWebSocket, nioALPN,
       ]),
 
     .executableTarget(
@@ -136,8 +135,8 @@ let package = Package(
     tests(
       "AgentCoreTests",
       [
-        "Wire", "PublicIdentity", "PKI", "Envelope", "VQL", "Configuration", "AgentCore", nio, nioPosix, nioHTTP,
-        nioTLS,
+        "Wire", "PublicIdentity", "PKI", "Envelope", "VQL", "Configuration", "AgentCore", logging, nio, nioPosix,
+        nioHTTP, nioTLS, nioHTTP2, nioWebSocket, nioALPN,
       ]),
     tests(
       "CryptoWorkerTests",

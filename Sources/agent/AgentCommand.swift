@@ -100,7 +100,7 @@ struct RunCommand: AsyncParsableCommand {
     do {
       let settings = try files.settings()
       let rules = try DeploymentLeafRules(caCertificate: settings.caCertificate)
-      let transport = try NIOTransport(settings: settings, rules: rules)
+      let transport = try NIOTransport(settings: settings, rules: rules, log: log)
       var parts = Agent.Parts(transport: transport)
       parts.releasesStartupMemory = true
       return try Agent(

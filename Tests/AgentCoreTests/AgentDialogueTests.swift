@@ -9,55 +9,7 @@ import XCTest
 @testable import AgentCore
 
 /// The whole agent against scripted servers, with real envelopes and TLS.
-final class AgentDialogueTests: XCTestCase {
-  private var servers: [ScriptedServer] = []
-  private var running: [(Agent, Task<Agent.End, any Error>)] = []
-  private let log = LogRecorder()
-
-  override func tearDown() async throws {
-    for (agent, task) in running {
-      agent.stop()
-      _ = await task.result
-    }
-    for server in servers { await server.stop() }
-  }
-
-  private func server(_ frontend: FakeFrontend, tls: Bool = true) async throws -> ScriptedServer {
-    let context = tls ? try frontend.deployment.tls() : nil
-    let server = try await ScriptedServer(tls: context) { frontend.handle($0) }
-    servers.append(server)
-    return server
-  }
-
-  private func deployment() throws -> TestDeployment { try TestDeployment.shared.get() }
-
-  private func agent(
-    _ settings: AgentSettings, engine: FakeEngine = FakeEngine(), change: (inout Agent.Parts) -> Void = { _ in }
-  ) throws -> Agent {
-    let transport = try NIOTransport(
-      settings: settings, rules: DeploymentLeafRules(caCertificate: settings.caCertificate))
-    var parts = Agent.Parts(transport: transport)
-    change(&parts)
-    return try Agent(settings: settings, engine: { _ in engine }, parts: parts, log: log.logger)
-  }
-
-  @discardableResult
-  private func start(
-    _ settings: AgentSettings, engine: FakeEngine = FakeEngine(), change: (inout Agent.Parts) -> Void = { _ in }
-  ) throws -> Agent {
-    let agent = try agent(settings, engine: engine, change: change)
-    running.append((agent, Task { try await agent.run() }))
-    return agent
-  }
-
-  private func stopAll() async {
-    for (agent, task) in running {
-      agent.stop()
-      _ = await task.result
-    }
-    running = []
-  }
-
+final class AgentDialogueTests: AgentCase {
   /// from nothing to delivered rows.
   func testFirstContactEnrollmentAndAFlow() async throws {
     let directory = try TemporaryDirectory()
@@ -441,7 +393,7 @@ final class AgentDialogueTests: XCTestCase {
     let directory = try TemporaryDirectory()
     let deployment = try deployment()
     for (urls, text) in [
-      ([], "server_urls is empty"), (["wss://x/"], "does not speak websockets"), (["https://x"], "must end in /"),
+      ([], "server_urls is empty"), (["ftp://x/"], "is not like https://"), (["https://x"], "must end in /"),
     ] {
       XCTAssertThrowsError(try agent(deployment.settings(urls, in: directory))) {
         XCTAssertTrue("\($0)".contains(text), "\($0)")

@@ -70,8 +70,13 @@ final class SettingsTests: XCTestCase {
     XCTAssertThrowsError(try AgentSettings(config: config("proxy_config:\n  pac: http://p/x.pac"))) {
       XCTAssertTrue("\($0)".contains("does not run PAC files"))
     }
-    XCTAssertThrowsError(try AgentSettings(config: config(url: "wss://one:8000/"))) {
-      XCTAssertTrue("\($0)".contains("does not speak websockets"))
-    }
+  }
+
+  func testWebsocketURLsAndFallbackAddressesAreTaken() throws {
+    let settings = try AgentSettings(
+      config: config("ws_ping_wait_sec: 7\nfallback_addresses:\n  one:8000: 10.0.0.1:8001", url: "wss://one:8000/"))
+    XCTAssertEqual(settings.serverURLs, ["wss://one:8000/"])
+    XCTAssertEqual(settings.webSocketPingWait, .seconds(7))
+    XCTAssertEqual(settings.fallbackAddresses, ["one:8000": "10.0.0.1:8001"])
   }
 }

@@ -16,8 +16,16 @@ final class BaseURLTests: XCTestCase {
     XCTAssertEqual(try BaseURL("http://h/").hostHeader, "h")
   }
 
+  func testWebsocketsHaveAnHTTPForm() throws {
+    let secure = try BaseURL("wss://h:8000/base/")
+    XCTAssertTrue(secure.usesTLS && secure.isWebSocket)
+    XCTAssertEqual(try secure.httpForm().text, "https://h:8000/base/")
+    XCTAssertEqual(try BaseURL("ws://h/").httpForm().text, "http://h/")
+    XCTAssertEqual(try BaseURL("https://h/").httpForm().text, "https://h/")
+  }
+
   func testWhatIsRefused() {
-    for text in ["", "https://h", "h/", "wss://h/", "https:///", "ftp://h/"] {
+    for text in ["", "https://h", "h/", "https:///", "ftp://h/"] {
       XCTAssertThrowsError(try BaseURL(text), text)
     }
   }
@@ -151,6 +159,33 @@ final class TransportTests: XCTestCase {
     await server.stop()
     let result = await refusal(try transport(), server)
     XCTAssertEqual(result, "cannot connect to http://127.0.0.1:\(server.port): Connection refused")
+  }
+
+  /// client.md §1, `fallback_addresses`: the TLS names stay those of the URL.
+  func testAFallbackAddressTakesOver() async throws {
+    let server = try await server(tls: try deployment().tls())
+    let gone = try await self.server()
+    await gone.stop()
+    let transport = try transport { settings in
+      settings.fallbackAddresses = [
+        "127.0.0.1:\(gone.port)": "127.0.0.1:\(server.port)", "nowhere.invalid:1": "127.0.0.1:\(server.port)",
+        "127.0.0.1:\(server.port)": "127.0.0.1:1",
+      ]
+    }
+    for place in ["127.0.0.1:\(gone.port)", "nowhere.invalid:1", "127.0.0.1:\(server.port)"] {
+      let url = try BaseURL("https://\(place)/")
+      let answer = try await transport.perform(TransportRequest(url: url, handler: "control", body: [1]))
+      XCTAssertEqual(answer.status, 200, place)
+    }
+    XCTAssertEqual(server.requests.compactMap { $0.headers["Host"].first }.last, "127.0.0.1:\(server.port)")
+    await server.stop()
+    do {
+      let url = try BaseURL("https://nowhere.invalid:1/")
+      _ = try await transport.perform(TransportRequest(url: url, handler: "control", body: [1]))
+      XCTFail("both are gone")
+    } catch {
+      XCTAssertTrue("\(error)".contains("cannot be resolved; fallback address 127.0.0.1:\(server.port): "), "\(error)")
+    }
   }
 
   func testASilentServerTimesOut() async throws {

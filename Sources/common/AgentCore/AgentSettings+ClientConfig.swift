@@ -28,6 +28,8 @@ extension AgentSettings {
     maxPoll = .seconds(client.maxPoll)
     maxPollDeviation = .seconds(client.maxPollStd)
     connectionTimeout = .seconds(client.connectionTimeout)
+    webSocketPingWait = .seconds(client.webSocketPingWait)
+    fallbackAddresses = client.fallbackAddresses
     clientInfoInterval = client.clientInfoUpdateTime < 0 ? nil : .seconds(client.clientInfoUpdateTime)
     defaultMaxWait = .seconds(client.defaultMaxWait)
     flowStatsInterval = .seconds(client.defaultServerFlowStatsUpdate)

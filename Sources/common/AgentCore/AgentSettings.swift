@@ -12,6 +12,8 @@ package struct AgentSettings: Sendable {
   package var pinnedServerName = "VelociraptorServer"
   package var tls = TLSSettings()
   package var proxies = ProxyPolicy.direct
+  /// `host:port` to `host:port`, tried when the first cannot be connected to.
+  package var fallbackAddresses: [String: String] = [:]
 
   // MARK: timing
   /// Pause after each reader round and between bulk bodies.
@@ -23,6 +25,7 @@ package struct AgentSettings: Sendable {
   /// Middles of the waits after the first failed rounds; then `max_poll` and its random part.
   package var quickRetries: [Duration] = [.seconds(1), .seconds(3)]
   package var connectionTimeout: Duration = .seconds(300)
+  package var webSocketPingWait: Duration = .seconds(60)
   package var clientInfoInterval: Duration? = .seconds(86_400)
   package var defaultMaxWait: Duration = .seconds(100)
   package var flowStatsInterval: Duration = .seconds(5)

@@ -29,12 +29,14 @@ final class TestDeployment: Sendable {
     leafKeyPEM = try key.pkcs8PEM()
   }
 
-  func tls(leaf: String? = nil, key: String? = nil) throws -> NIOSSLContext {
+  /// - Parameter protocols: what ALPN offers; with `h2` a `ScriptedServer` speaks HTTP/2.
+  func tls(leaf: String? = nil, key: String? = nil, protocols: [String] = []) throws -> NIOSSLContext {
     let chain = try NIOSSLCertificate.fromPEMBytes(Array((leaf ?? leafPEM).utf8))
     let privateKey = try NIOSSLPrivateKey(bytes: Array((key ?? leafKeyPEM).utf8), format: .pem)
-    return try NIOSSLContext(
-      configuration: .makeServerConfiguration(
-        certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(privateKey)))
+    var configuration = TLSConfiguration.makeServerConfiguration(
+      certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(privateKey))
+    configuration.applicationProtocols = protocols
+    return try NIOSSLContext(configuration: configuration)
   }
 
   /// Settings of an agent with short pauses, so that dialogues need no time.

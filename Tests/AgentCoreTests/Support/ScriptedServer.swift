@@ -1,13 +1,15 @@
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOHTTP1
+import NIOHTTP2
 import NIOPosix
 import NIOSSL
+import NIOTLS
 import XCTest
 
 @testable import AgentCore
 
-/// An HTTP server on loopback that answers as its handler says.
+/// An HTTP server on loopback that answers as its handler says; by HTTP/2 when its TLS context offers it.
 final class ScriptedServer: Sendable {
   struct Request: Sendable {
     var method: String
@@ -30,6 +32,12 @@ final class ScriptedServer: Sendable {
     case later(@Sendable (_ finish: @escaping Finish) -> Void)
     /// No answer.
     case silence
+    /// HTTP/2: the stream is reset.
+    case reset(HTTP2ErrorCode)
+    /// HTTP/2: GOAWAY that names this stream as taken or not; one that was taken is answered 200 then.
+    case goAway(isTaken: Bool)
+    /// HTTP/2: the whole connection is cut.
+    case hangUp
   }
 
   /// Ends an answer; false when its connection is gone.
@@ -53,18 +61,48 @@ final class ScriptedServer: Sendable {
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
           let pipeline = channel.pipeline.syncOperations
-          if let tls { try pipeline.addHandler(NIOSSLServerHandler(context: tls)) }
-          try pipeline.configureHTTPServerPipeline(withErrorHandling: false)
+          let number = connections.withLockedValue { count in
+            count += 1
+            return count
+          }
+          guard let tls else { return try Self.addHTTP1(channel, number, recorded, handler) }
+          try pipeline.addHandler(NIOSSLServerHandler(context: tls))
           try pipeline.addHandler(
-            Connection(
-              number: connections.withLockedValue { count in
-                count += 1
-                return count
-              }, recorded: recorded, handler: handler))
+            ApplicationProtocolNegotiationHandler { result, channel in
+              channel.eventLoop.makeCompletedFuture {
+                if case .negotiated("h2") = result {
+                  try Self.addHTTP2(channel, number, recorded, handler)
+                } else {
+                  try Self.addHTTP1(channel, number, recorded, handler)
+                }
+              }
+            })
         }
       }
       .bind(host: "127.0.0.1", port: 0).get()
     port = channel.localAddress?.port ?? 0
+  }
+
+  private static func addHTTP1(
+    _ channel: any Channel, _ number: Int, _ recorded: NIOLockedValueBox<[Request]>, _ handler: @escaping Handler
+  ) throws {
+    let pipeline = channel.pipeline.syncOperations
+    try pipeline.configureHTTPServerPipeline(withErrorHandling: false)
+    try pipeline.addHandler(Connection(number: number, recorded: recorded, handler: handler))
+  }
+
+  private static func addHTTP2(
+    _ channel: any Channel, _ number: Int, _ recorded: NIOLockedValueBox<[Request]>, _ handler: @escaping Handler
+  ) throws {
+    _ = try channel.pipeline.syncOperations.configureHTTP2Pipeline(
+      mode: .server, connectionConfiguration: .init(), streamConfiguration: .init()
+    ) { stream in
+      stream.eventLoop.makeCompletedFuture {
+        let pipeline = stream.pipeline.syncOperations
+        try pipeline.addHandler(HTTP2FramePayloadToHTTP1ServerCodec())
+        try pipeline.addHandler(Connection(number: number, recorded: recorded, handler: handler))
+      }
+    }
   }
 
   var url: String { "\(usesTLS ? "https" : "http")://127.0.0.1:\(port)/" }
@@ -136,6 +174,13 @@ final class ScriptedServer: Sendable {
         channel.close(promise: nil)
       case .close: context.close(promise: nil)
       case .silence: break
+      case .reset(let code):
+        context.channel.triggerUserOutboundEvent(code, promise: nil)
+        context.channel.close(promise: nil)
+      case .goAway(let isTaken):
+        goAway(context, isTaken: isTaken)
+        if isTaken { self.reply(.answer(200), context) }
+      case .hangUp: context.channel.parent?.close(promise: nil)
       case .later(let register):
         start(context, status: 200, headers: ["Transfer-Encoding": "chunked"])
         context.flush()
@@ -149,6 +194,16 @@ final class ScriptedServer: Sendable {
           return true
         }
       }
+    }
+
+    private func goAway(_ context: ChannelHandlerContext, isTaken: Bool) {
+      guard let parent = context.channel.parent,
+        let stream = try? context.channel.syncOptions?.getOption(HTTP2StreamChannelOptions.streamID)
+      else { return }
+      let last = isTaken ? stream : HTTP2StreamID(max(0, Int(stream) - 2))
+      let frame = HTTP2Frame(
+        streamID: .rootStream, payload: .goAway(lastStreamID: last, errorCode: .noError, opaqueData: nil))
+      parent.writeAndFlush(frame, promise: nil)
     }
 
     private func start(_ context: ChannelHandlerContext, status: Int, headers: HTTPHeaders) {

@@ -166,7 +166,6 @@ package struct Connector: Sendable {
   }
 
   private static func isUsable(_ location: String) -> Bool {
-    location.hasSuffix("/") && (location.hasPrefix("https://") || location.hasPrefix("http://"))
-      && location.utf8.count <= 2048
+    location.utf8.count <= 2048 && (try? BaseURL(location)) != nil
   }
 }

@@ -1,6 +1,6 @@
 /// Decides whether the data of a body is delivered, from the answers to it (http.md §6).
 ///
-/// Data leaves only after a sealed acknowledgement. Some servers answer a body they will never take with a bare 200 or
+/// Data leaves only after a sealed acknowledgement; websockets have none, and their code must do. Some servers answer a body they will never take with a bare 200 or
 /// with 400/413; such a body is halved until the item is alone, and an item that is refused `strikes` times while the
 /// server is seen to seal other answers is set aside, so that it cannot hold back the rest for ever.
 package struct DeliveryJudge: Sendable {
@@ -29,7 +29,7 @@ package struct DeliveryJudge: Sendable {
   ///   - sealedAnswers: a count of all authentic answers of the server so far, this lane's and the other's.
   package mutating func judge(_ result: ExchangeResult, records: Int, sealedAnswers: Int) -> Verdict {
     switch result {
-    case .sealed:
+    case .sealed, .accepted:
       refusals = 0
       recordLimit = recordLimit.flatMap { $0 >= 4096 ? nil : $0 * 2 }
       return .delivered

@@ -2,6 +2,8 @@
 package enum ExchangeResult: Equatable, Sendable {
   /// A cleanly ended 200 whose envelope is authentic: serialized message lists of the server, perhaps none.
   case sealed([[UInt8]])
+  /// A websocket's 200 for results. The protocol seals nothing into it (http.md §7).
+  case accepted
   /// A cleanly ended 200 with nothing in it, or only padding. Nobody vouched for it.
   case empty
   /// A cleanly ended 200 with something that is not an authentic answer of our server: a captive portal, another key.
@@ -26,7 +28,7 @@ package enum ExchangeResult: Equatable, Sendable {
   /// Whether the server did its part, so that the connector stays with it.
   package var keepsServer: Bool {
     switch self {
-    case .sealed, .empty, .refused, .enrol, .conflict: true
+    case .sealed, .accepted, .empty, .refused, .enrol, .conflict: true
     case .foreign, .redirect, .busy, .rejected, .broken, .interrupted: false
     }
   }
@@ -35,6 +37,7 @@ package enum ExchangeResult: Equatable, Sendable {
   package var summary: String {
     switch self {
     case .sealed(let lists): "200, authentic answer with \(lists.count) message lists"
+    case .accepted: "200, taken"
     case .empty: "200, empty"
     case .foreign(let reason): "200, but not an answer of our server (\(reason))"
     case .redirect(let location): "301 to \(location ?? "nowhere")"

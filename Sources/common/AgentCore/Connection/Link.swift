@@ -62,7 +62,7 @@ package actor Link {
         onHeaders?(status)
       }
       log.debug("Posting \(body.count) bytes to \(target.url)\(handler)")
-      result = classify(try await transport.perform(request))
+      result = classify(try await transport.perform(request), of: handler)
     } catch {
       let reason = String(describing: error)
       result = served.flag.withLock { $0 } ? .interrupted(reason) : .broken(reason)
@@ -140,8 +140,9 @@ package actor Link {
 
   // MARK: answers
 
-  private func classify(_ answer: TransportAnswer) -> ExchangeResult {
+  private func classify(_ answer: TransportAnswer, of handler: String) -> ExchangeResult {
     switch answer.status {
+    case 200 where answer.isMessage && answer.body.isEmpty && handler == "control": return .accepted
     case 200:
       do {
         guard let lists = try session.open(answer.body) else { return .empty }
@@ -176,7 +177,7 @@ package actor Link {
       conflicts = 0
       connector.succeeded(target)
       log.debug("\(place): \(result.summary)")
-    case .empty, .enrol:
+    case .accepted, .empty, .enrol:
       connector.succeeded(target)
       log.debug("\(place): \(result.summary)")
     case .refused:

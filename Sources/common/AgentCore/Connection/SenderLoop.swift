@@ -76,7 +76,7 @@ package struct SenderLoop: Sendable {
   ) -> DeliveryJudge.Verdict {
     if isEnrolment {
       switch result {
-      case .enrol, .sealed, .empty, .refused: return .delivered
+      case .enrol, .sealed, .accepted, .empty, .refused: return .delivered
       default: return .keep
       }
     }
@@ -104,7 +104,7 @@ package struct SenderLoop: Sendable {
   /// paced by the connector.
   private mutating func adjustHold(_ result: ExchangeResult, at now: Instant) {
     switch result {
-    case .sealed:
+    case .sealed, .accepted:
       hold = .zero
       heldUntil = nil
     case .empty, .refused, .enrol, .conflict:

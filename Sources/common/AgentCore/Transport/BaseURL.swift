@@ -1,26 +1,23 @@
 import Configuration
 
-/// A base URL of `Client.server_urls` that this agent can talk to (http.md §1).
+/// A base URL of `Client.server_urls` (http.md §1).
 package struct BaseURL: Equatable, Sendable {
   private let url: ServerURL
   package let text: String
 
-  /// - Throws: what is wrong and how it should look; websockets are named as not spoken by this version.
+  /// - Throws: what is wrong and how it should look.
   package init(_ text: String) throws(AgentError) {
     guard let url = ServerURL(text) else {
       throw AgentError(
         .configuration, "server URL \"\(text)\" is not like https://name:8000/ (it must end in /)")
-    }
-    guard !url.scheme.isWebSocket else {
-      throw AgentError(
-        .configuration,
-        "server URL \"\(text)\": this version does not speak websockets; use the https:// form of the URL")
     }
     self.url = url
     self.text = text
   }
 
   package var usesTLS: Bool { url.scheme.isEncrypted }
+  /// `wss://` and `ws://`: bodies travel as websocket messages (http.md §7).
+  package var isWebSocket: Bool { url.scheme.isWebSocket }
   package var host: String { url.host }
   package var port: Int { url.port }
 
@@ -39,5 +36,11 @@ package struct BaseURL: Equatable, Sendable {
   }
 
   /// Connections can be shared between URLs that agree in this.
-  package var origin: String { "\(usesTLS ? "https" : "http")://\(url.authority)" }
+  package var origin: String { "\(url.scheme.rawValue)://\(url.authority)" }
+
+  /// The same server by HTTP: where server.pem is fetched, also by agents that speak websockets (http.md §7).
+  package func httpForm() throws(AgentError) -> BaseURL {
+    // "wss://…" and "ws://…" become "https://…" and "http://…".
+    isWebSocket ? try BaseURL("http" + text.dropFirst(2)) : self
+  }
 }

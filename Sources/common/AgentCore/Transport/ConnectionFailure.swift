@@ -1,5 +1,6 @@
 import Glibc
 import NIOCore
+import NIOHTTP2
 import NIOPosix
 
 /// What an operator needs to read of a failed connection.
@@ -13,6 +14,7 @@ enum ConnectionFailure {
     if case ChannelError.connectTimeout(let time) = error {
       return "no answer in \(time.nanoseconds / 1_000_000_000) s"
     }
+    if let closed = error as? NIOHTTP2Errors.StreamClosed { return "the server reset the stream (\(closed.errorCode))" }
     return String(describing: error)
   }
 }

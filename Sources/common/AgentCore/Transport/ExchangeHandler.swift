@@ -1,7 +1,8 @@
 import NIOCore
 import NIOHTTP1
 
-/// The channel end of one connection: runs one exchange at a time. All members are used on the event loop only.
+/// The channel end of one HTTP/1.1 connection, or of one HTTP/2 stream: runs one exchange at a time. All members are
+/// used on the event loop only.
 final class ExchangeHandler: ChannelInboundHandler {
   typealias InboundIn = HTTPClientResponsePart
   typealias OutboundOut = HTTPClientRequestPart
@@ -11,6 +12,8 @@ final class ExchangeHandler: ChannelInboundHandler {
     var answer: TimeAmount
     /// Between two bytes of a body that has begun; pads come every 3 or 10 s.
     var idle: TimeAmount
+    /// Without a sign of life for this long a websocket is closed: 1.1 pings.
+    var webSocketSilence: TimeAmount
   }
 
   struct Finished: Sendable {
@@ -27,19 +30,23 @@ final class ExchangeHandler: ChannelInboundHandler {
     var assembler: ResponseAssembler
     var promise: EventLoopPromise<Finished>
     var onHeaders: (@Sendable (Int) -> Void)?
+    var onProgress: (@Sendable () -> Void)?
   }
 
   private let timeouts: Timeouts
   /// Requests are written for this proxy, in absolute form.
   private let proxy: ProxyURL?
+  /// A stream of HTTP/2 carries one exchange.
+  private let isStream: Bool
   private var exchange: Exchange?
   private var timer: Scheduled<Void>?
   private var context: ChannelHandlerContext?
   private var failure: String?
 
-  init(timeouts: Timeouts, proxy: ProxyURL? = nil) {
+  init(timeouts: Timeouts, proxy: ProxyURL? = nil, isStream: Bool = false) {
     self.timeouts = timeouts
     self.proxy = proxy
+    self.isStream = isStream
   }
 
   func handlerAdded(context: ChannelHandlerContext) { self.context = context }
@@ -56,7 +63,8 @@ final class ExchangeHandler: ChannelInboundHandler {
       return promise.fail(Broken(reason: reason, beforeResponse: true))
     }
     exchange = Exchange(
-      assembler: ResponseAssembler(limit: request.responseLimit), promise: promise, onHeaders: request.onHeaders)
+      assembler: ResponseAssembler(limit: request.responseLimit), promise: promise, onHeaders: request.onHeaders,
+      onProgress: request.onProgress)
     context.write(wrapOutboundOut(.head(head(request))), promise: nil)
     if let body = request.body { write(body, context) }
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
@@ -76,7 +84,9 @@ final class ExchangeHandler: ChannelInboundHandler {
   private static let sliceSize = 64 << 10
 
   private func sliceLeft() {
-    if exchange != nil { restartTimer(timeouts.answer) }
+    guard let exchange else { return }
+    exchange.onProgress?()
+    restartTimer(timeouts.answer)
   }
 
   /// Ends the exchange that is under way, and the connection.
@@ -104,8 +114,8 @@ final class ExchangeHandler: ChannelInboundHandler {
   }
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    failure = String(describing: error)
-    feed(.failed(String(describing: error)))
+    failure = ConnectionFailure.text(error)
+    feed(.failed(ConnectionFailure.text(error)))
     context.close(promise: nil)
   }
 
@@ -119,14 +129,17 @@ final class ExchangeHandler: ChannelInboundHandler {
     case .headers(let status):
       exchange = current
       current.onHeaders?(status)
+      current.onProgress?()
       restartTimer(timeouts.answer)
     case .progress:
       exchange = current
+      current.onProgress?()
       restartTimer(timeouts.idle)
     case .finished(let answer, let keepAlive):
       timer?.cancel()
-      if !keepAlive { context?.close(promise: nil) }
-      current.promise.succeed(Finished(answer: answer, keepAlive: keepAlive))
+      // A stream that was answered before its body was sent is cut off.
+      if isStream || !keepAlive { context?.close(promise: nil) }
+      current.promise.succeed(Finished(answer: answer, keepAlive: isStream || keepAlive))
     case .broken(let reason, let beforeResponse):
       timer?.cancel()
       context?.close(promise: nil)

@@ -1,46 +1,27 @@
-import NIOConcurrencyHelpers
+import Logging
 import NIOCore
-import NIOHTTP1
 import NIOPosix
-import NIOSSL
 
-/// HTTP/1.1 over TCP or TLS with keep-alive. One exchange per connection at a time; idle connections are used again
-/// by whichever loop comes next.
+/// HTTP/2 where the server offers it, HTTP/1.1 with keep-alive otherwise, websockets for `wss://` and `ws://`.
 package final class NIOTransport: Transport {
-  private struct Connection: Sendable {
-    let route: Route
-    let channel: any Channel
-    let handler: NIOLoopBound<ExchangeHandler>
-  }
-
-  /// Connections can be shared between requests that agree in this.
-  private struct Route: Hashable, Sendable {
-    let origin: String
-    let proxy: ProxyURL?
-  }
-
-  /// Reader, sender and a spare.
-  private static let idleLimit = 2
-
   private let group: MultiThreadedEventLoopGroup
-  private let tls: TLSPolicy
+  private let opener: ConnectionOpener
   private let proxies: ProxyPolicy
-  private let onChain: (@Sendable ([[UInt8]]) -> Void)?
-  private let timeouts: ExchangeHandler.Timeouts
-  private let connectTimeout: TimeAmount
-  private let idle = NIOLockedValueBox<[Connection]>([])
+  private let pool = ConnectionPool()
+  private let log: Logger
 
   /// - Parameter onChain: told the certificates that a server shows, accepted or not.
   /// - Throws: when a certificate or key of the configuration cannot be read.
   package init(
-    settings: AgentSettings, rules: any LeafRules, onChain: (@Sendable ([[UInt8]]) -> Void)? = nil
+    settings: AgentSettings, rules: any LeafRules,
+    log: Logger = Logger(label: "transport") { _ in SwiftLogNoOpLogHandler() },
+    onChain: (@Sendable ([[UInt8]]) -> Void)? = nil
   ) throws {
-    self.onChain = onChain
     let timeout = settings.connectionTimeout
-    timeouts = ExchangeHandler.Timeouts(
-      answer: .milliseconds(timeout.milliseconds), idle: .milliseconds(min(timeout, .seconds(60)).milliseconds))
-    proxies = settings.proxies
-    connectTimeout = .milliseconds(min(timeout, .seconds(15)).milliseconds)
+    let timeouts = ExchangeHandler.Timeouts(
+      answer: .milliseconds(timeout.milliseconds), idle: .milliseconds(min(timeout, .seconds(60)).milliseconds),
+      webSocketSilence: .milliseconds(settings.webSocketPingWait.milliseconds / 10 * 11))
+    let tls: TLSPolicy
     do {
       tls = try TLSPolicy(
         settings: settings.tls, caCertificate: settings.caCertificate, pinnedName: settings.pinnedServerName,
@@ -48,29 +29,40 @@ package final class NIOTransport: Transport {
     } catch {
       throw AgentError(.configuration, "a certificate or key of the Client section cannot be used for TLS: \(error)")
     }
+    proxies = settings.proxies
     group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    opener = ConnectionOpener(
+      group: group, tls: tls, timeouts: timeouts,
+      connectTimeout: .milliseconds(min(timeout, .seconds(15)).milliseconds), fallbacks: settings.fallbackAddresses,
+      onChain: onChain, log: log)
+    self.log = log
   }
 
   package func close() async {
-    let connections = idle.withLockedValue { idle in
-      defer { idle = [] }
-      return idle
-    }
-    for connection in connections { try? await connection.channel.close() }
+    for connection in pool.removeAll() { try? await connection.channel.close() }
     try? await group.shutdownGracefully()
   }
 
   package func perform(_ request: TransportRequest) async throws -> TransportAnswer {
-    let proxy = proxies.proxy(for: request.url, handler: request.handler)
-    let answer = try await perform(request, Route(origin: request.url.origin, proxy: proxy))
-    if let proxy, !request.url.usesTLS, let refusal = ProxyAnswer.refusal(answer, of: proxy) {
+    guard request.body == nil else { return try await exchange(request) }
+    var request = request
+    request.url = try request.url.httpForm()
+    return try await exchange(request)
+  }
+
+  private func exchange(_ request: TransportRequest) async throws -> TransportAnswer {
+    let url = request.url
+    let proxy = proxies.proxy(for: url, handler: request.handler)
+    let route = Route(origin: url.origin, proxy: proxy, webSocket: url.isWebSocket ? request.handler : nil)
+    let answer = try await exchange(request, route)
+    if let proxy, !url.usesTLS, !url.isWebSocket, let refusal = ProxyAnswer.refusal(answer, of: proxy) {
       throw AgentError(.connection, refusal)
     }
     return answer
   }
 
-  private func perform(_ request: TransportRequest, _ route: Route) async throws -> TransportAnswer {
-    if let connection = takeIdle(route) {
+  private func exchange(_ request: TransportRequest, _ route: Route) async throws -> TransportAnswer {
+    if let connection = pool.reserve(route) {
       do {
         return try await exchange(request, on: connection)
       } catch let broken as ExchangeHandler.Broken {
@@ -78,7 +70,12 @@ package final class NIOTransport: Transport {
         guard broken.beforeResponse, !Task.isCancelled else { throw AgentError(.connection, broken.reason) }
       }
     }
-    let connection = try await connect(to: request.url, route)
+    let opened = try await opener.open(request, route)
+    let connection = pool.add(opened)
+    if connection === opened {
+      let way = route.proxy.map { " through the proxy \($0)" } ?? ""
+      log.info("Connected to \(route.origin)\(way) by \(connection.speaks)")
+    }
     do {
       return try await exchange(request, on: connection)
     } catch let broken as ExchangeHandler.Broken {
@@ -86,127 +83,15 @@ package final class NIOTransport: Transport {
     }
   }
 
-  private func takeIdle(_ route: Route) -> Connection? {
-    let (found, stale) = idle.withLockedValue { idle -> (Connection?, [Connection]) in
-      let stale = idle.filter { $0.route != route || !$0.channel.isActive }
-      idle.removeAll { $0.route != route || !$0.channel.isActive }
-      return (idle.popLast(), stale)
-    }
-    for connection in stale { connection.channel.close(promise: nil) }
-    return found
-  }
-
-  private func exchange(_ request: TransportRequest, on connection: Connection) async throws -> TransportAnswer {
-    let channel = connection.channel
-    let finished = try await withTaskCancellationHandler {
-      try await channel.eventLoop.flatSubmit {
-        let promise = channel.eventLoop.makePromise(of: ExchangeHandler.Finished.self)
-        connection.handler.value.start(request, promise: promise)
-        return promise.futureResult
-      }.get()
-    } onCancel: {
-      channel.eventLoop.execute { connection.handler.value.cancel() }
-    }
-    if finished.keepAlive, channel.isActive {
-      let isKept = idle.withLockedValue { idle in
-        guard idle.count < Self.idleLimit else { return false }
-        idle.append(connection)
-        return true
-      }
-      if !isKept { channel.close(promise: nil) }
-    }
-    return finished.answer
-  }
-
-  // MARK: connecting
-
-  private func connect(to url: BaseURL, _ route: Route) async throws -> Connection {
-    guard url.usesTLS else { return try await connect(to: url, route, attempt: nil, refusals: RefusalBox()) }
-    let refusals = RefusalBox()
-    var last: any Error = AgentError(.tls, "no TLS rule applies")
-    for attempt in tls.attempts {
-      do {
-        return try await connect(to: url, route, attempt: attempt, refusals: refusals)
-      } catch {
-        last = error
-        // Only a refused certificate is worth the next rule; a refused connection is not.
-        if refusals.reason == nil { break }
-      }
-    }
-    guard let reason = refusals.reason else { throw last }
-    let other = tls.attempts.count > 1 ? " (and by the public roots: \(last))" : ""
-    throw AgentError(.tls, "TLS certificate of \(url.origin) refused: \(reason)\(other)")
-  }
-
-  private func connect(
-    to url: BaseURL, _ route: Route, attempt: TLSPolicy.Attempt?, refusals: RefusalBox
-  ) async throws -> Connection {
-    let timeouts = timeouts
-    let opening = OpeningBox()
-    let addProtocol = protocolStack(url, route, attempt, refusals, opening)
+  private func exchange(_ request: TransportRequest, on connection: PooledConnection) async throws -> TransportAnswer {
     do {
-      let channel = try await ClientBootstrap(group: group)
-        .connectTimeout(connectTimeout)
-        .channelOption(.socketOption(.so_keepalive), value: 1)
-        .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-        .channelInitializer { channel in
-          channel.eventLoop.makeCompletedFuture {
-            guard let proxy = route.proxy, url.usesTLS else { return try addProtocol(channel) }
-            let tunnel = ProxyTunnel(
-              to: url, through: proxy, timeout: timeouts.answer, loop: channel.eventLoop,
-              addProtocol: { try addProtocol(channel) })
-            opening.append(tunnel.opened)
-            try channel.pipeline.syncOperations.addHandler(tunnel)
-          }
-        }
-        .connect(host: route.proxy?.host ?? url.host, port: route.proxy?.port ?? url.port).get()
-      try await opening.wait()
-      let handler = try await channel.eventLoop.submit {
-        NIOLoopBound(
-          try channel.pipeline.syncOperations.handler(type: ExchangeHandler.self), eventLoop: channel.eventLoop)
-      }.get()
-      return Connection(route: route, channel: channel, handler: handler)
-    } catch let error as AgentError {
-      throw error
+      let finished = try await connection.exchange(request)
+      pool.release(connection, keep: finished.keepAlive)
+      return finished.answer
     } catch {
-      let place = route.proxy.map { "the proxy \($0)" } ?? url.origin
-      throw AgentError(.connection, "cannot connect to \(place): \(ConnectionFailure.text(error))")
+      // What broke one stream may have broken the connection; a stream that we ended has not.
+      pool.release(connection, keep: Task.isCancelled)
+      throw error
     }
   }
-
-  /// What adds the handlers of the connection to the server itself, in a tunnel or not.
-  private func protocolStack(
-    _ url: BaseURL, _ route: Route, _ attempt: TLSPolicy.Attempt?, _ refusals: RefusalBox, _ opening: OpeningBox
-  ) -> @Sendable (any Channel) throws -> Void {
-    let (tls, timeouts, onChain) = (tls, timeouts, onChain)
-    return { channel in
-      let pipeline = channel.pipeline.syncOperations
-      if let attempt {
-        try pipeline.addHandler(tls.handler(for: url, attempt: attempt, report: refusals.set, onChain: onChain))
-        let gate = HandshakeGate(timeout: timeouts.answer, loop: channel.eventLoop)
-        opening.append(gate.opened)
-        try pipeline.addHandler(gate)
-      }
-      try pipeline.addHTTPClientHandlers()
-      try pipeline.addHandler(ExchangeHandler(timeouts: timeouts, proxy: attempt == nil ? route.proxy : nil))
-    }
-  }
-}
-
-/// When the parts of a connection are ready. Kept outside the pipeline, which is empty after a failure.
-private final class OpeningBox: Sendable {
-  private let futures = NIOLockedValueBox<[EventLoopFuture<Void>]>([])
-  func append(_ future: EventLoopFuture<Void>) { futures.withLockedValue { $0.append(future) } }
-
-  /// Each part may add the next one.
-  func wait() async throws {
-    while let next = futures.withLockedValue({ $0.isEmpty ? nil : $0.removeFirst() }) { try await next.get() }
-  }
-}
-
-/// Why the certificate of a connection was refused.
-private final class RefusalBox: Sendable {
-  private let box = NIOLockedValueBox<String?>(nil)
-  var reason: String? { box.withLockedValue { $0 } }
-  func set(_ reason: String) { box.withLockedValue { $0 = reason } }
 }

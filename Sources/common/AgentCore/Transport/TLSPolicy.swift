@@ -1,6 +1,7 @@
 import Configuration
 import NIOCore
 import NIOSSL
+import Synchronization
 
 /// What the TLS rules need to know of certificates; bound to the PKI module in `ServerTrust`.
 package protocol LeafRules: Sendable {
@@ -25,7 +26,7 @@ struct TLSPolicy: Sendable {
   private let settings: TLSSettings
   private let pinnedName: String
   private let rules: any LeafRules
-  private let own: NIOSSLContext
+  private let contexts: ClientContexts
 
   init(settings: TLSSettings, caCertificate: String, pinnedName: String, rules: any LeafRules) throws {
     self.settings = settings
@@ -33,7 +34,6 @@ struct TLSPolicy: Sendable {
     self.rules = rules
     var configuration = TLSConfiguration.makeClientConfiguration()
     configuration.minimumTLSVersion = .tlsv12
-    configuration.applicationProtocols = ["http/1.1"]
     // A server that is busy with our request may not read our goodbye.
     configuration.shutdownTimeout = .milliseconds(250)
     var roots = try NIOSSLCertificate.fromPEMBytes(Array(caCertificate.utf8))
@@ -47,7 +47,7 @@ struct TLSPolicy: Sendable {
       configuration.privateKey = .privateKey(
         try NIOSSLPrivateKey(bytes: Array(settings.clientPrivateKey.utf8), format: .pem))
     }
-    own = try NIOSSLContext(configuration: configuration)
+    contexts = try ClientContexts(configuration)
   }
 
   /// The attempts to make, in order, until one is accepted. With `use_self_signed_ssl` and with THUMBPRINT_ONLY the
@@ -71,13 +71,15 @@ struct TLSPolicy: Sendable {
     for url: BaseURL, attempt: Attempt, report: @escaping @Sendable (String) -> Void,
     onChain: (@Sendable ([[UInt8]]) -> Void)? = nil
   ) throws -> NIOSSLClientHandler {
-    let name = settings.useSelfSigned ? pinnedName : url.host
+    // Over websockets the host is named in either mode (http.md §8).
+    let name = settings.useSelfSigned && !url.isWebSocket ? pinnedName : url.host
     let serverName = Self.isAddress(name) ? nil : name
+    let context = try contexts.context(webSocket: url.isWebSocket)
     switch attempt {
-    case .publicRoots: return try NIOSSLClientHandler(context: own, serverHostname: serverName)
+    case .publicRoots: return try NIOSSLClientHandler(context: context, serverHostname: serverName)
     case .ownRules:
       let policy = self
-      return try NIOSSLClientHandler(context: own, serverHostname: serverName) { chain, promise in
+      return try NIOSSLClientHandler(context: context, serverHostname: serverName) { chain, promise in
         do {
           let ders = try chain.map { try $0.toDERBytes() }
           onChain?(ders)
@@ -96,5 +98,34 @@ struct TLSPolicy: Sendable {
   /// An IP address cannot be sent as a server name.
   private static func isAddress(_ name: String) -> Bool {
     (try? SocketAddress(ipAddress: name, port: 0)) != nil
+  }
+}
+
+/// The TLS contexts of an agent: one that offers HTTP/2, and one without it for websockets, made when first needed
+/// because each holds all roots.
+private final class ClientContexts: Sendable {
+  private let configuration: TLSConfiguration
+  private let http: NIOSSLContext
+  private let webSocket = Mutex<NIOSSLContext?>(nil)
+
+  init(_ configuration: TLSConfiguration) throws {
+    self.configuration = configuration
+    http = try Self.make(configuration, ["h2", "http/1.1"])
+  }
+
+  func context(webSocket isWebSocket: Bool) throws -> NIOSSLContext {
+    guard isWebSocket else { return http }
+    return try webSocket.withLock { known in
+      if let known { return known }
+      let made = try Self.make(configuration, ["http/1.1"])
+      known = made
+      return made
+    }
+  }
+
+  private static func make(_ configuration: TLSConfiguration, _ protocols: [String]) throws -> NIOSSLContext {
+    var configuration = configuration
+    configuration.applicationProtocols = protocols
+    return try NIOSSLContext(configuration: configuration)
   }
 }

@@ -1,4 +1,4 @@
-/// One HTTP request of the agent (http.md §2).
+/// One request of the agent (http.md §2); a message of a websocket stands for it where the URL says so (§7).
 package struct TransportRequest: Sendable {
   package var url: BaseURL
   /// `server.pem`, `reader` or `control`.
@@ -11,6 +11,8 @@ package struct TransportRequest: Sendable {
   package var responseLimit = 128 << 20
   /// Told the status as soon as the headers are there.
   package var onHeaders: (@Sendable (Int) -> Void)?
+  /// Told of each step forward: a connection made, bytes that left or came. Called often, from any thread.
+  package var onProgress: (@Sendable () -> Void)?
 
   package init(url: BaseURL, handler: String, body: [UInt8]?) {
     self.url = url
@@ -27,15 +29,19 @@ package struct TransportAnswer: Equatable, Sendable {
   package var retryAfter: Duration?
   /// The `Date` header as it came.
   package var date: String?
+  /// It came as a websocket message (http.md §7).
+  package var isMessage: Bool
 
   package init(
-    status: Int, body: [UInt8], location: String? = nil, retryAfter: Duration? = nil, date: String? = nil
+    status: Int, body: [UInt8], location: String? = nil, retryAfter: Duration? = nil, date: String? = nil,
+    isMessage: Bool = false
   ) {
     self.status = status
     self.body = body
     self.location = location
     self.retryAfter = retryAfter
     self.date = date
+    self.isMessage = isMessage
   }
 }
 
