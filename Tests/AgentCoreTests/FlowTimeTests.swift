@@ -70,7 +70,7 @@ final class FlowTimeTests: XCTestCase {
     let flow = flow([block { $0.progressTimeout = 3 }])
     begin(flow)
     flow.tick(at: start + .seconds(4))
-    XCTAssertEqual(flow.stats.queryStatus.first?.errorMessage, "No progress made in 3.0 seconds! aborting.")
+    XCTAssertEqual(flow.stats.queryStatus.first?.errorMessage, "No progress made in 3 seconds! aborting.")
     end(flow)
   }
 
@@ -110,29 +110,5 @@ final class FlowTimeTests: XCTestCase {
     flow.finish()
     XCTAssertEqual(outbox.stats("F.1").last?.queryStatus.first?.errorMessage, "Cancelled")
     flow.release()
-  }
-}
-
-final class CPUThrottleTests: XCTestCase {
-  private let start = ContinuousClock.now
-
-  func testOnlyWhatIsOverTheShareIsPausedFor() {
-    var budget = CPUBudget(cores: 0.5, at: start, cpu: .seconds(7))
-    XCTAssertEqual(budget.pause(at: start + .milliseconds(100), cpu: .milliseconds(7040)), .zero)
-    XCTAssertEqual(budget.pause(at: start + .milliseconds(100), cpu: .milliseconds(7100)), .milliseconds(100))
-    XCTAssertEqual(budget.pause(at: start + .seconds(1), cpu: .seconds(9)), CPUBudget.longestPause)
-    XCTAssertEqual(budget.pause(at: start + .seconds(60), cpu: .seconds(9)), .zero)
-    // The quiet minute is forgotten.
-    XCTAssertGreaterThan(budget.pause(at: start + .seconds(61), cpu: .seconds(10)), .zero)
-  }
-
-  func testLimits() {
-    XCTAssertNil(CPUThrottle(percent: 0, cores: 4))
-    XCTAssertNil(CPUThrottle(percent: 100, cores: 4))
-    XCTAssertNil(CPUThrottle(percent: -5, cores: 4))
-    XCTAssertEqual(
-      CPUThrottle(percent: 25, cores: 4)?.announcement,
-      "Will throttle query to 25 percent of 4 available CPU resources (1.0 cores long term average).\n")
-    XCTAssertNotNil(CPUThrottle(percent: 0, cores: 1))
   }
 }

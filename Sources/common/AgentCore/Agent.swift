@@ -26,6 +26,8 @@ package final class Agent: Sendable {
     package var restartDelay: Duration = .seconds(10)
     /// Whether pages that only the start needed are given back after the first answer; for a process that is an agent.
     package var releasesStartupMemory = false
+    /// Ends the process when it cannot end by itself.
+    package var exitProcess: @Sendable (Int32) -> Void = { _exit($0) }
 
     package init(transport: any Transport) {
       self.transport = transport
@@ -47,6 +49,9 @@ package final class Agent: Sendable {
   private let isSettled = Atomic(false)
   private let stopBell: Doorbell
   private let restartBell: Doorbell
+  /// Rung by the nanny: a loop is stuck.
+  private let loopsBell: Doorbell
+  let nanny: NannyThread
 
   package var clientID: String { writeback.clientID }
 
@@ -71,6 +76,10 @@ package final class Agent: Sendable {
     let restartBell = Doorbell()
     self.restartBell = restartBell
     stopBell = Doorbell()
+    let loopsBell = Doorbell()
+    self.loopsBell = loopsBell
+    nanny = Self.makeNanny(
+      settings, parts, log, restartLoops: { loopsBell.ring() }, restart: { restartBell.ring() })
     var hooks = Executor.Hooks()
     hooks.restart = { restartBell.ring() }
     hooks.eventTable = { table in
@@ -96,73 +105,67 @@ package final class Agent: Sendable {
   package func run(once: Bool = false) async throws -> End {
     log.info(
       "Agent \(clientID) starts", metadata: ["servers": "\(settings.serverURLs.joined(separator: " "))"])
-    let nanny = makeNanny()
+    if let reason = NannyThread.takeReason(Self.reasonPath(settings)) {
+      log.warning("The nanny ended the last agent: \(reason)")
+    }
     nanny.start()
     defer { nanny.stop() }
     await lookUpFacts()
     executor.start(savedTable: writeback.current.eventTable)
-    let link = makeLink(once: once)
-    let sender = SenderDriver(
-      link: link, queue: queue, settings: settings, clock: parts.clock, log: log,
-      dispatch: { [executor] in executor.handle($0) }, enrol: { [weak self] in self?.enrol() })
-    let reader = ReaderDriver(
-      link: link, settings: settings, clock: parts.clock, log: log, hooks: readerHooks(sender))
-    let senderFailed = Doorbell()
-    let sending = Task {
-      defer { senderFailed.ring() }
-      try await sender.run()
-    }
-    let result = await race(reader, sender, sending, senderFailed, once: once)
-    await leave(sender, sending)
-    return try result.get()
-  }
-
-  /// The first thing that ends the agent.
-  private func race(
-    _ reader: ReaderDriver, _ sender: SenderDriver, _ sending: Task<Void, any Error>, _ senderFailed: Doorbell,
-    once: Bool
-  ) async -> Result<End, any Error> {
-    await withThrowingTaskGroup(of: End.self) { group in
-      group.addTask { [executor, parts] in
-        guard once else {
-          try await reader.run()
-          return .stopped
-        }
+    while true {
+      let loops = AgentLoops.start(
+        settings: settings, clock: parts.clock, pulse: nanny.pulse, queue: queue, link: makeLink(once: once), log: log,
+        hooks: { [self] in readerHooks($0) })
+      let end = await loops.run { [self] first in
+        watch(first)
+      } untilDone: { [self] reader in
+        guard once else { return try await reader.run() }
         try await reader.runUntilQuiet()
         await executor.waitUntilIdle()
-        while await !sender.isDrained { try await parts.clock.sleep(until: parts.clock.now + .milliseconds(50)) }
-        return .done
+        while await !loops.sender.isDrained {
+          try await parts.clock.sleep(until: parts.clock.now + .milliseconds(50))
+        }
       }
-      group.addTask { [parts] in
-        await senderFailed.wait(until: nil, clock: parts.clock)
-        try Task.checkCancellation()
-        try await sending.value
-        return .stopped
+      guard let end else {
+        log.warning("Starting the reader and the sender anew")
+        continue
       }
-      group.addTask { [stopBell, parts] in
-        await stopBell.wait(until: nil, clock: parts.clock)
-        return .stopped
-      }
-      group.addTask { [restartBell, parts] in
-        await restartBell.wait(until: nil, clock: parts.clock)
-        // The delay lets acknowledgements out.
-        try await parts.clock.sleep(until: parts.clock.now + parts.restartDelay)
-        return .restart
-      }
-      let first = await group.nextResult()
-      group.cancelAll()
-      return first ?? .success(.stopped)
+      await leave(loops)
+      return try end.get()
     }
   }
 
-  private func leave(_ sender: SenderDriver, _ sending: Task<Void, any Error>) async {
+  /// What else may end the loops.
+  private func watch(_ first: FirstOutcome) -> [Task<Void, Never>] {
+    let parts = parts
+    let (stopBell, restartBell, loopsBell) = (stopBell, restartBell, loopsBell)
+    return [
+      Task {
+        await stopBell.wait(until: nil, clock: parts.clock)
+        if !Task.isCancelled { first.set(.success(.stopped)) }
+      },
+      Task {
+        await restartBell.wait(until: nil, clock: parts.clock)
+        // The delay lets acknowledgements out.
+        guard !Task.isCancelled,
+          (try? await parts.clock.sleep(until: parts.clock.now + parts.restartDelay)) != nil
+        else { return }
+        first.set(.success(.restart))
+      },
+      Task {
+        await loopsBell.wait(until: nil, clock: parts.clock)
+        if !Task.isCancelled { first.set(nil) }
+      },
+    ]
+  }
+
+  private func leave(_ loops: AgentLoops) async {
     await executor.stop()
     let deadline = parts.clock.now + Self.farewell
-    while await !sender.isDrained, parts.clock.now < deadline {
+    while await !loops.sender.isDrained, parts.clock.now < deadline {
       guard (try? await parts.clock.sleep(until: parts.clock.now + .milliseconds(20))) != nil else { break }
     }
-    sending.cancel()
-    _ = await sending.result
+    await loops.end()
     queue.close()
     await parts.transport.close()
     log.info("Agent \(clientID) has stopped", metadata: ["unsent_bytes": "\(queue.bulkBytes)"])
@@ -170,13 +173,23 @@ package final class Agent: Sendable {
 
   // MARK: parts
 
-  /// Watches the memory; the reason of the last end by it is reported first.
-  private func makeNanny() -> NannyThread {
-    let path = settings.writebackPath + ".nanny"
-    if let reason = NannyThread.takeReason(path) { log.warning("The nanny ended the last agent: \(reason)") }
-    return NannyThread(
-      nanny: Nanny(longestSilence: nil, memoryLimit: settings.memoryLimit), reasonPath: path, log: log,
-      end: { [restartBell] in restartBell.ring() })
+  private static func reasonPath(_ settings: AgentSettings) -> String { settings.writebackPath + ".nanny" }
+
+  /// Watches the loops and the memory. The agent is asked to end; one that cannot is ended.
+  private static func makeNanny(
+    _ settings: AgentSettings, _ parts: Parts, _ log: Logger, restartLoops: @escaping @Sendable () -> Void,
+    restart: @escaping @Sendable () -> Void
+  ) -> NannyThread {
+    NannyThread(
+      nanny: Nanny(longestSilence: settings.longestSilence, memoryLimit: settings.memoryLimit),
+      reasonPath: reasonPath(settings), log: log, clock: parts.clock, restart: restartLoops,
+      end: {
+        restart()
+        QueryThread.start("nanny exit", stackSize: 256 << 10) {
+          ThreadSignal().wait(atMost: Double((parts.restartDelay + .seconds(20)).milliseconds) / 1000)
+          parts.exitProcess(255)
+        }
+      })
   }
 
   private func makeLink(once: Bool) -> Link {
@@ -191,7 +204,7 @@ package final class Agent: Sendable {
     return Link(
       connector: Connector(urls: settings.serverURLs, policy: settings.backOff, random: parts.random),
       session: session, transport: parts.transport, clock: parts.clock, log: log, events: events,
-      patience: once ? 3 : nil)
+      pulse: nanny.pulse, patience: once ? 3 : nil)
   }
 
   private func readerHooks(_ sender: SenderDriver) -> ReaderDriver.Hooks {

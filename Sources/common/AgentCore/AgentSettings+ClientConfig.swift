@@ -31,6 +31,7 @@ extension AgentSettings {
     webSocketPingWait = .seconds(client.webSocketPingWait)
     fallbackAddresses = client.fallbackAddresses
     clientInfoInterval = client.clientInfoUpdateTime < 0 ? nil : .seconds(client.clientInfoUpdateTime)
+    nannyDelay = client.nannyMaxConnectionDelay > 0 ? .seconds(client.nannyMaxConnectionDelay) : nil
     defaultMaxWait = .seconds(client.defaultMaxWait)
     flowStatsInterval = .seconds(client.defaultServerFlowStatsUpdate)
     maxUploadSize = client.maxUploadSize

@@ -26,6 +26,8 @@ package struct AgentSettings: Sendable {
   package var quickRetries: [Duration] = [.seconds(1), .seconds(3)]
   package var connectionTimeout: Duration = .seconds(300)
   package var webSocketPingWait: Duration = .seconds(60)
+  /// `nanny_max_connection_delay`; absent: loops are not watched.
+  package var nannyDelay: Duration?
   package var clientInfoInterval: Duration? = .seconds(86_400)
   package var defaultMaxWait: Duration = .seconds(100)
   package var flowStatsInterval: Duration = .seconds(5)
@@ -53,6 +55,9 @@ package struct AgentSettings: Sendable {
   package var buildTime = ""
 
   package init() {}
+
+  /// How long a loop may be without a sign of life. One exchange may rightly be silent for as long as its time-out.
+  package var longestSilence: Duration? { nannyDelay.map { max($0, connectionTimeout + .seconds(60)) } }
 
   package var sender: SenderSettings {
     SenderSettings(

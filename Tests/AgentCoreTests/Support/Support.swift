@@ -74,6 +74,8 @@ final class RecordingOutbox: Outbox {
 
   func dropRows(ofFlow id: String) { state.withLock { $0.dropped.append(id) } }
 
+  func keepRows(ofFlow id: String) { state.withLock { $0.dropped.removeAll { $0 == id } } }
+
   /// Blocks until the condition holds, at most `patience`.
   func wait(_ condition: (RecordingOutbox) -> Bool, file: StaticString = #filePath, line: UInt = #line) {
     let deadline = Date(timeIntervalSinceNow: patience)
@@ -95,6 +97,14 @@ final class RecordingOutbox: Outbox {
     sent.filter { $0.sessionID == flow && $0.hasFlowStats }.map(\.flowStats)
   }
 
+  func buffers(_ flow: String) -> [Proto_FileBuffer] {
+    sent.filter { $0.sessionID == flow && $0.hasFileBuffer }.map(\.fileBuffer)
+  }
+
+  func transactions(_ flow: String) -> [Proto_UploadTransaction] {
+    sent.filter { $0.sessionID == flow && $0.hasUploadTransaction }.map(\.uploadTransaction)
+  }
+
   func logText(_ flow: String) -> String {
     sent.filter { $0.sessionID == flow && $0.hasLogMessage }.map(\.logMessage.jsonl).joined()
   }
@@ -102,7 +112,7 @@ final class RecordingOutbox: Outbox {
 
 /// An engine that understands a few words, one per statement:
 /// `rows N`, `log TEXT`, `fail TEXT`, `block` (until cancelled), `none`, `bytes` (a row that is not UTF-8),
-/// `noise N` (a row of N characters), `env KEY`, `upload N`.
+/// `noise N` (a row of N characters), `env KEY`, `upload N`, `later PATH` (an upload in the background).
 final class FakeEngine: CollectorEngine {
   let started = Mutex<[String]>([])
   /// Fulfilled when the first statement runs.
@@ -169,6 +179,12 @@ final class FakeEngine: CollectorEngine {
       case "block":
         while reason.withLock({ $0 }) == nil { cancelled.wait(atMost: 1) }
         throw AgentError(.request, "interrupted")
+      case "later":
+        var file = UploadFile()
+        file.path = argument
+        file.accessor = "file"
+        file.components = argument.split(separator: "/").map(String.init)
+        _ = try request.uploads?.later(file)
       case "upload":
         var file = UploadFile()
         file.path = "/tmp/some"

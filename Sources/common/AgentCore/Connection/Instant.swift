@@ -66,6 +66,38 @@ extension Duration {
     return "\(tenths / 10).\(abs(tenths % 10))s"
   }
 
+  /// Whole nanoseconds; times of the wire protocol are that fine.
+  package var wholeNanoseconds: Int64 {
+    let (seconds, attoseconds) = components
+    return seconds &* 1_000_000_000 &+ attoseconds / 1_000_000_000
+  }
+
+  /// For the log of a flow: `12.3ms`, `1.234s`, `2m1.5s`.
+  package var inWords: String {
+    let micros = wholeNanoseconds / 1000
+    guard micros >= 1000 else { return "\(micros)µs" }
+    guard micros >= 1_000_000 else { return "\(Self.decimal(micros / 100, 10))ms" }
+    let millis = micros / 1000
+    guard millis >= 60_000 else { return "\(Self.decimal(millis, 1000))s" }
+    let minutes = millis / 60_000
+    let hours = minutes < 60 ? "" : "\(minutes / 60)h"
+    return "\(hours)\(minutes % 60)m\(Self.decimal(millis % 60_000 / 100, 10))s"
+  }
+
+  /// `value / scale` with as many digits as `scale` has zeros, none of them at the end.
+  private static func decimal(_ value: Int64, _ scale: Int64) -> String {
+    var text = String(value / scale)
+    var rest = value % scale
+    if rest > 0 { text += "." }
+    var place = scale / 10
+    while rest > 0 {
+      text += String(rest / place)
+      rest %= place
+      place = max(1, place / 10)
+    }
+    return text
+  }
+
   /// Seconds from outside, limited so that no later arithmetic can overflow.
   package static func clamped(seconds: UInt64) -> Duration {
     .seconds(Int64(min(seconds, 1_000_000_000)))

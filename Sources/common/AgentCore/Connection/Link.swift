@@ -17,6 +17,7 @@ package actor Link {
   private let clock: any AgentClock
   private let log: Logger
   private let events: Events
+  private let pulse: Pulse
   /// After this many failed rounds `exchange` throws instead of waiting; for `--once`.
   private let patience: Int?
   private var isConnecting = false
@@ -30,14 +31,16 @@ package actor Link {
 
   package init(
     connector: Connector, session: any ServerSession, transport: any Transport, clock: any AgentClock, log: Logger,
-    events: Events = Events(), patience: Int? = nil
+    events: Events = Events(), pulse: Pulse = .ignored, patience: Int? = nil
   ) {
     self.connector = connector
     self.session = session
     self.transport = transport
-    self.clock = clock
+    // While one loop looks for a server the other one waits for it.
+    self.clock = BeatingClock(clock, pulse, .reader, .sender)
     self.log = log
     self.events = events
+    self.pulse = pulse
     self.patience = patience
   }
 
@@ -51,6 +54,8 @@ package actor Link {
     let target = try await ready()
     let result: ExchangeResult
     let served = Served()
+    let loop: AgentLoop = handler == "reader" ? .reader : .sender
+    pulse.beat(loop)
     do {
       let url = try BaseURL(target.url)
       let body = try session.seal(lists: lists, compressed: compressed)
@@ -61,6 +66,7 @@ package actor Link {
         if status == 200 { served.flag.withLock { $0 = true } }
         onHeaders?(status)
       }
+      request.onProgress = { [pulse] in pulse.beat(loop) }
       log.debug("Posting \(body.count) bytes to \(target.url)\(handler)")
       result = classify(try await transport.perform(request), of: handler)
     } catch {
@@ -108,6 +114,8 @@ package actor Link {
     do {
       var request = TransportRequest(url: try BaseURL(target.url), handler: "server.pem", body: nil)
       request.responseLimit = 50 << 20
+      request.onProgress = { [pulse] in AgentLoop.allCases.forEach(pulse.beat) }
+      request.onProgress?()
       log.debug("Fetching \(target.url)server.pem")
       answer = try await transport.perform(request)
     } catch {

@@ -8,22 +8,19 @@ package actor SenderDriver {
   private let clock: any AgentClock
   private let log: Logger
   private let compressed: Bool
-  private let dispatch: @Sendable (Proto_VeloMessage) -> Void
-  private let enrol: @Sendable () -> Void
+  private var dispatch: @Sendable (Proto_VeloMessage) -> Void = { _ in }
+  private var enrol: @Sendable () -> Void = {}
   private var loop: SenderLoop
   /// What was sent and is not acknowledged, to be sent again unchanged.
   private var pending: OutboundQueue.Lease?
 
   package init(
-    link: Link, queue: OutboundQueue, settings: AgentSettings, clock: any AgentClock, log: Logger,
-    dispatch: @escaping @Sendable (Proto_VeloMessage) -> Void, enrol: @escaping @Sendable () -> Void
+    link: Link, queue: OutboundQueue, settings: AgentSettings, clock: any AgentClock, log: Logger
   ) {
     self.link = link
     self.queue = queue
     self.clock = clock
     self.log = log
-    self.dispatch = dispatch
-    self.enrol = enrol
     compressed = settings.compress
     loop = SenderLoop(settings: settings.sender)
   }
@@ -38,7 +35,15 @@ package actor SenderDriver {
   }
 
   /// Until cancelled. What is not acknowledged then stays in the queue.
-  package func run() async throws {
+  ///
+  /// - Parameters:
+  ///   - dispatch: takes the jobs of authenticated answers.
+  ///   - enrol: told that the server said 406.
+  package func run(
+    dispatch: @escaping @Sendable (Proto_VeloMessage) -> Void, enrol: @escaping @Sendable () -> Void
+  ) async throws {
+    self.dispatch = dispatch
+    self.enrol = enrol
     while true {
       try Task.checkCancellation()
       do {
@@ -52,10 +57,13 @@ package actor SenderDriver {
   }
 
   private static let diskPause: Duration = .seconds(10)
+  /// With nothing to send it looks up once a minute, so that the nanny sees that it can.
+  private static let longestNap: Duration = .seconds(60)
 
   private func step() async throws {
     switch loop.next(at: clock.now, urgent: queue.urgentState, bulkBytes: queue.bulkBytes) {
-    case .wait(let until): await queue.doorbell.wait(until: until, clock: clock)
+    case .wait(let until):
+      await queue.doorbell.wait(until: until ?? clock.now + Self.longestNap, clock: clock)
     case .sendUrgent(let limit):
       if let lease = try queue.leaseUrgent(recordLimit: limit) { try await send(lease) }
     case .sendBulk(let limit):

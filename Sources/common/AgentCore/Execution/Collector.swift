@@ -45,6 +45,7 @@ final class Collector: Sendable {
     var lastHeartbeat: Instant?
     var lastOperation: Instant?
     var statementName = ""
+    var uploads: (any UploadTarget)?
   }
 
   private struct Output {
@@ -81,7 +82,15 @@ final class Collector: Sendable {
     state = Mutex(initial)
   }
 
-  var status: Proto_VeloStatus { state.withLock { $0.status } }
+  /// As of now: while it runs, the duration is that so far.
+  var status: Proto_VeloStatus {
+    let now = time.monotonic()
+    return state.withLock { state in
+      var status = state.status
+      if !state.ended, let started = state.started { status.duration = (now - started).wholeNanoseconds }
+      return status
+    }
+  }
   var hasEnded: Bool { state.withLock { $0.ended } }
   var mustStop: Bool { state.withLock { $0.stopReason != nil } }
 
@@ -111,7 +120,7 @@ final class Collector: Sendable {
       return raise("Query expired.", log: true)
     }
     guard !arguments.query.isEmpty else { return raise("Query should be specified.", log: true) }
-    let throttle = CPUThrottle(percent: cpuLimit)
+    let throttle = QueryThrottle(cpuPercent: cpuLimit, ioPerSecond: Double(arguments.iopsLimit))
     let session = try engine.makeSession(request(throttle))
     let isStopped = state.withLock { state in
       state.session = session
@@ -119,7 +128,10 @@ final class Collector: Sendable {
     }
     if isStopped { return }
     host.log("INFO:Starting query execution for \(name).\n", from: self)
-    if let throttle { host.log("INFO:" + throttle.announcement, from: self) }
+    for note in throttle.notes { host.log("INFO:" + note, from: self) }
+    if arguments.progressTimeout > 0, arguments.progressTimeout < 1e9 {
+      host.log("query: Installing a progress alarm for \(seconds(arguments.progressTimeout))s\n", from: self)
+    }
     let begun = time.monotonic()
     if !arguments.precondition.isEmpty, try !holds(arguments.precondition, session) {
       return host.log("INFO:\(name): Skipping query due to preconditions\n", from: self)
@@ -128,24 +140,41 @@ final class Collector: Sendable {
       if mustStop { break }
       try run(query, index, session)
     }
-    host.log("INFO:Collection \(name) is done after \((time.monotonic() - begun).inSeconds)\n", from: self)
+    host.log("INFO:Collection \(name) is done after \((time.monotonic() - begun).inWords)\n", from: self)
+    finishUploads()
   }
 
-  /// Percent of all cores; `ops_per_second` is its old name.
+  /// Files that are sent in the background belong to the query: its time-out and its cancellation are theirs.
+  private func finishUploads() {
+    let (status, uploads) = state.withLock { ($0.status, $0.uploads) }
+    guard status.uploadedFiles > 0 else { return }
+    let open = status.transactionsOutstanding
+    let rest = open > 0 ? " with \(open) outstanding upload transactions." : "."
+    host.log("\(name): Uploaded \(status.uploadedFiles) files\(rest)", from: self)
+    uploads?.drain()
+  }
+
+  /// Percent of all cores; of its old name `ops_per_second` only 1 to 99 were ever meant so.
   private var cpuLimit: Double {
-    Double(arguments.cpuLimit > 0 ? arguments.cpuLimit : arguments.opsPerSecond)
+    if arguments.cpuLimit != 0 { return Double(arguments.cpuLimit) }
+    return (1..<100).contains(arguments.opsPerSecond) ? Double(arguments.opsPerSecond) : 0
   }
 
-  private func request(_ throttle: CPUThrottle?) -> EngineRequest {
+  /// A number of seconds without needless zeros.
+  private func seconds(_ value: Float) -> String { value == value.rounded() ? String(Int(value)) : String(value) }
+
+  private func request(_ throttle: QueryThrottle) -> EngineRequest {
     var request = EngineRequest(
       sessionID: host.sessionID, log: { [weak self] text in self.map { $0.host.log(text, from: $0) } },
       operation: { [weak self] in
         self?.noteOperation()
-        throttle?.operation()
+        throttle.operation()
       })
     request.environment = arguments.env.map { ($0.key, $0.value) }
     request.artifacts = arguments.artifacts
-    request.uploads = host.uploads(for: self)
+    let uploads = host.uploads(for: self)
+    state.withLock { $0.uploads = uploads }
+    request.uploads = uploads
     return request
   }
 
@@ -223,6 +252,7 @@ final class Collector: Sendable {
     state.withLock { state in
       state.ended = true
       state.session = nil
+      state.uploads = nil
       settle(&state, now, wall)
     }
     host.collectorEnded(self)
@@ -232,8 +262,7 @@ final class Collector: Sendable {
     if state.status.status == .progress { state.status.status = .ok }
     state.status.lastActive = wall
     if let started = state.started {
-      let (seconds, attoseconds) = (now - started).components
-      state.status.duration = seconds &* 1_000_000_000 &+ attoseconds / 1_000_000_000
+      state.status.duration = (now - started).wholeNanoseconds
     }
   }
 
@@ -259,6 +288,14 @@ final class Collector: Sendable {
       state.status.uploadedFiles += files
       state.status.uploadedBytes += bytes
       state.status.expectedUploadedBytes += expected
+    }
+  }
+
+  /// Uploads that are not complete.
+  func countTransactions(_ change: Int64) {
+    state.withLock { state in
+      let open = Int64(clamping: state.status.transactionsOutstanding) + change
+      state.status.transactionsOutstanding = UInt64(max(0, open))
     }
   }
 
@@ -329,7 +366,7 @@ final class Collector: Sendable {
     guard arguments.progressTimeout > 0, arguments.progressTimeout < 1e9, !mustStop,
       let last = state.withLock({ $0.lastOperation }), now - last > .seconds(Double(arguments.progressTimeout))
     else { return }
-    let message = "No progress made in \(arguments.progressTimeout) seconds! aborting."
+    let message = "No progress made in \(seconds(arguments.progressTimeout)) seconds! aborting."
     raise(message, log: true)
     stop(reason: message, error: nil)
   }

@@ -99,6 +99,7 @@ package final class Executor: Sendable {
     if job.hasVqlclientAction, !job.hasFlowRequest { return }
     if job.hasCancel { return cancel(id) }
     if job.hasFlowRequest { return start(id, job.flowRequest, isUrgent: job.urgent) }
+    if job.hasResumeTransactions { return resume(job) }
     if job.hasUpdateEventTable { return events.update(job.updateEventTable) }
     if job.hasUpdateForeman { return }
     if job.hasFlowStatsRequest { return job.flowStatsRequest.flowID.prefix(1000).forEach(answerStatus) }
@@ -110,7 +111,7 @@ package final class Executor: Sendable {
   }
 
   private func unsupported(_ job: Proto_VeloMessage) {
-    let kind = job.hasKillKillKill ? "KillKillKill" : job.hasResumeTransactions ? "ResumeTransactions" : "unknown"
+    let kind = job.hasKillKillKill ? "KillKillKill" : "unknown"
     log.warning("Unsupported payload (\(kind)) in session \(job.sessionID)")
     let text = "Unsupported payload for message: session_id \(job.sessionID), \(kind)"
     send(ResponseMessages.line("ERROR", text, session: job.sessionID, seconds: seconds))
@@ -126,9 +127,31 @@ package final class Executor: Sendable {
   }
 
   private func start(_ id: String, _ request: Proto_FlowRequest, isUrgent: Bool) {
-    guard !id.isEmpty, id.utf8.count <= 256 else { return }
+    guard Self.isUsable(id) else { return }
     if journal.stats(of: id) != nil { return answerStatus(id) }
-    let flow = Flow(id: id, isUrgent: isUrgent, request: request, dependencies: dependencies)
+    launch(Flow(id: id, isUrgent: isUrgent, request: request, dependencies: dependencies), request)
+  }
+
+  /// Uploads of a flow that is over go on (client.md §6.4).
+  private func resume(_ job: Proto_VeloMessage) {
+    let message = job.resumeTransactions
+    let id = message.flowID.isEmpty ? job.sessionID : message.flowID
+    guard Self.isUsable(id) else { return }
+    let resumed = ResumedUploads(message)
+    var dependencies = dependencies
+    dependencies.engine = resumed.engine
+    dependencies.outbox.keepRows(ofFlow: id)
+    launch(
+      Flow(
+        id: id, isUrgent: job.urgent, request: resumed.request, dependencies: dependencies, previous: resumed.previous),
+      resumed.request)
+  }
+
+  private static func isUsable(_ id: String) -> Bool { !id.isEmpty && id.utf8.count <= 256 }
+
+  /// Runs a flow, unless one of its name runs already.
+  private func launch(_ flow: Flow, _ request: Proto_FlowRequest) {
+    let id = flow.sessionID
     let (isNew, isStopping) = state.withLock { state in
       guard !state.isStopping, state.flows[id] == nil else { return (false, state.isStopping) }
       state.flows[id] = flow
@@ -142,7 +165,7 @@ package final class Executor: Sendable {
     }
     log.info("Running flow \(id) with \(request.vqlclientActions.count) collectors")
     journal.started(id)
-    if !isUrgent { dependencies.slots.join(id) }
+    if !flow.isUrgent { dependencies.slots.join(id) }
     QueryThread.start("flow \(id)", stackSize: 1 << 20) { [self] in
       flow.supervise()
       ended(flow)

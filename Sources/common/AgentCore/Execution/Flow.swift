@@ -34,6 +34,8 @@ final class Flow: CollectorHost {
   let isUrgent: Bool
   private let request: Proto_FlowRequest
   private let dependencies: Dependencies
+  /// Of queries that ran before this request, which goes on where they ended.
+  private let previous: [Proto_VeloStatus]
   private let state: Mutex<State>
   private let collectorsBox = Mutex<[Collector]>([])
   /// Collectors that the flow waits for; traces end with them.
@@ -44,7 +46,11 @@ final class Flow: CollectorHost {
   private let logPeriod: Duration
   private let statsPeriod: Duration
 
-  init(id: String, isUrgent: Bool, request: Proto_FlowRequest, dependencies: Dependencies) {
+  init(
+    id: String, isUrgent: Bool, request: Proto_FlowRequest, dependencies: Dependencies,
+    previous: [Proto_VeloStatus] = []
+  ) {
+    self.previous = previous
     sessionID = id
     self.isUrgent = isUrgent
     self.request = request
@@ -163,7 +169,8 @@ final class Flow: CollectorHost {
     var stats = Proto_FlowStats()
     let (hasStarted, isComplete) = state.withLock { ($0.hasStarted, $0.isComplete) }
     stats.flowComplete = isComplete
-    if hasStarted || isComplete { stats.queryStatus = collectors.map(\.status) }
+    if hasStarted || isComplete { stats.queryStatus = previous + collectors.map(\.status) }
+    stats.transactionsOutstanding = stats.queryStatus.reduce(0) { $0 &+ $1.transactionsOutstanding }
     return stats
   }
 

@@ -8,6 +8,8 @@ package protocol Outbox: Sendable {
   func sendUrgent(_ message: Proto_VeloMessage)
   /// Rows of this flow that were not sent yet may be dropped.
   func dropRows(ofFlow id: String)
+  /// The flow goes on: what it sends from now on is kept.
+  func keepRows(ofFlow id: String)
 }
 
 extension OutboundQueue: Outbox {

@@ -2,7 +2,7 @@ import Glibc
 import VQL
 import Wire
 
-/// `CollectorEngine` on the VQL engine. All that AgentCore knows of VQL is in this file.
+/// `CollectorEngine` on the VQL engine. All that AgentCore knows of running VQL is in this file.
 package struct VQLEngine: CollectorEngine {
   private let settings: AgentSettings
   private let installTime: UInt64
@@ -20,7 +20,7 @@ package struct VQLEngine: CollectorEngine {
     options.artifacts = request.artifacts.map(Self.artifact)
     // The engine's own messages end with a line feed inside the text (flows.md §4).
     options.log = { [log = request.log] text in log(text.hasSuffix("\n") ? text : text + "\n") }
-    options.uploader = request.uploads.map(Uploader.init)
+    options.uploader = request.uploads.map { Uploader(target: $0, operation: request.operation) }
     options.throttle = { [operation = request.operation] in operation() }
     return Session(VQLSession(options: options))
   }
@@ -74,7 +74,11 @@ package struct VQLEngine: CollectorEngine {
   }
 
   private struct Uploader: VQLUploader {
+    /// Accessors whose files this host can open again later, and go on with from any place.
+    private static let resumable = ["", "auto", "file", "ext4", "ntfs"]
+
     let target: any UploadTarget
+    let operation: @Sendable () -> Void
 
     func upload(
       _ request: VQLUploadRequest, read: (_ maxBytes: Int) throws -> [UInt8]?
@@ -90,29 +94,17 @@ package struct VQLEngine: CollectorEngine {
       file.changed = request.changed ?? 0
       file.born = request.born ?? 0
       file.mode = Int64(request.mode)
-      let stream = try target.begin(file)
-      var size: Int64 = 0
-      var stored: Int64 = 0
-      let isSparse = Self.isSparse(request)
-      while let bytes = try read(CollectorUploads.pieceSize), !bytes.isEmpty {
-        size += Int64(bytes.count)
-        if isSparse, bytes.allSatisfy({ $0 == 0 }) {
-          try stream.skip(Int64(bytes.count))
-        } else {
-          try stream.write(bytes)
-          stored += Int64(bytes.count)
-        }
+      if request.isResumable, Self.resumable.contains(request.accessor) {
+        return VQLUploadResult(size: request.expectedSize, storedSize: 0, uploadID: try target.later(file))
       }
-      try stream.finish()
-      return VQLUploadResult(size: size, storedSize: stored, uploadID: stream.number)
-    }
-
-    /// Whether a file of this host has fewer blocks on disk than its size needs.
-    private static func isSparse(_ request: VQLUploadRequest) -> Bool {
-      guard ["", "auto", "file"].contains(request.accessor) else { return false }
-      var status = stat()
-      guard stat(request.path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return false }
-      return Int64(status.st_blocks) * 512 < Int64(status.st_size)
+      file.isSparse = ["", "auto", "file"].contains(request.accessor) && LocalFile.isSparse(request.path)
+      let stream = try target.begin(file)
+      let sent = try UploadCopy.copy(to: stream, isSparse: file.isSparse) { maximum in
+        operation()
+        return try read(maximum)
+      }
+      return VQLUploadResult(
+        size: sent.size, storedSize: sent.storedSize, sha256: sent.sha256, md5: sent.md5, uploadID: stream.number)
     }
   }
 }

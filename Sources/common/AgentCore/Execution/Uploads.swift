@@ -1,5 +1,4 @@
 import FoundationEssentials
-import Glibc
 import Synchronization
 import Wire
 
@@ -15,14 +14,56 @@ package struct UploadFile: Sendable {
   package var changed: Int64 = 0
   package var born: Int64 = 0
   package var mode: Int64 = 0
+  /// It has holes, which are not sent.
+  package var isSparse = false
 
   package init() {}
+
+  /// The file of a transaction that was begun by an earlier run.
+  init(_ transaction: Proto_UploadTransaction) {
+    path = transaction.filename
+    components = transaction.components
+    accessor = transaction.accessor
+    storeAsName = transaction.storeAsName
+    expectedSize = transaction.expectedSize
+    modified = transaction.mtime
+    accessed = transaction.atime
+    changed = transaction.ctime
+    born = transaction.btime
+    mode = transaction.mode
+  }
+
+  /// What announces it, and later its end.
+  func transaction(_ number: Int64, response: String = "") -> Proto_UploadTransaction {
+    .with {
+      $0.filename = path
+      $0.accessor = accessor
+      $0.storeAsName = storeAsName
+      $0.components = components
+      $0.expectedSize = expectedSize
+      $0.mtime = modified
+      $0.atime = accessed
+      $0.ctime = changed
+      $0.btime = born
+      $0.mode = mode
+      $0.uploadID = number
+      $0.response = response
+    }
+  }
 }
 
 /// Where a collector's files go.
 package protocol UploadTarget: Sendable {
   /// Announces a file; its data is then written to the stream, in order, from one thread.
   func begin(_ file: UploadFile) throws -> any UploadStream
+  /// Announces a file of this host that is sent in the background until the collector's end.
+  ///
+  /// - Returns: its number.
+  func later(_ file: UploadFile) throws -> Int64
+  /// Goes on with a file that was announced before, from the place that the server names.
+  func resume(_ transaction: Proto_UploadTransaction) throws -> UploadOutcome
+  /// Waits until nothing is sent in the background, or the collector must stop.
+  func drain()
 }
 
 /// One file on its way.
@@ -46,6 +87,16 @@ protocol UploadHost: AnyObject, Sendable {
   func deliver(upload message: Proto_VeloMessage, bytes: Int, from collector: Collector)
 }
 
+extension UploadHost {
+  func send(_ transaction: Proto_UploadTransaction, from collector: Collector) {
+    var message = Proto_VeloMessage()
+    message.sessionID = sessionID
+    message.requestID = ResponseMessages.uploadRequestID
+    message.uploadTransaction = transaction
+    deliver(upload: message, bytes: 0, from: collector)
+  }
+}
+
 extension Flow: UploadHost {
   var isUploadCancelled: Bool { isCancelled }
 }
@@ -56,6 +107,7 @@ final class CollectorUploads: UploadTarget {
 
   private let host: any UploadHost
   private let collector: Collector
+  private let background = BackgroundUploads()
 
   init(host: any UploadHost, collector: Collector) {
     self.host = host
@@ -63,143 +115,105 @@ final class CollectorUploads: UploadTarget {
   }
 
   func begin(_ file: UploadFile) throws -> any UploadStream {
-    guard !host.isUploadCancelled else { throw AgentError(.request, "Cancelled") }
-    let number = host.nextUploadNumber()
-    var transaction = Proto_UploadTransaction()
-    transaction.filename = file.path
-    transaction.accessor = file.accessor
-    transaction.storeAsName = file.storeAsName
-    transaction.components = file.components
-    transaction.expectedSize = file.expectedSize
-    transaction.mtime = file.modified
-    transaction.atime = file.accessed
-    transaction.ctime = file.changed
-    transaction.btime = file.born
-    transaction.mode = file.mode
-    transaction.uploadID = number
-    var message = Proto_VeloMessage()
-    message.sessionID = host.sessionID
-    message.requestID = ResponseMessages.uploadRequestID
-    message.uploadTransaction = transaction
-    host.deliver(upload: message, bytes: 0, from: collector)
-    collector.countUpload(files: 1, bytes: 0, expected: file.expectedSize)
-    return Stream(file: file, number: number, host: host, collector: collector)
+    UploadSender(file: file, number: try announce(file), host: host, collector: collector)
   }
 
-  private final class Stream: UploadStream {
-    private let file: UploadFile
-    let number: Int64
-    private let host: any UploadHost
-    private let collector: Collector
-    private var pending: [UInt8] = []
-    /// Position in the stored, dense file.
-    private var offset: UInt64 = 0
-    private var index = SparseIndex()
+  private func announce(_ file: UploadFile) throws -> Int64 {
+    guard !host.isUploadCancelled else { throw AgentError(.request, "Cancelled") }
+    let number = host.nextUploadNumber()
+    host.send(file.transaction(number), from: collector)
+    collector.countUpload(files: 1, bytes: 0, expected: file.expectedSize)
+    return number
+  }
 
-    init(file: UploadFile, number: Int64, host: any UploadHost, collector: Collector) {
-      self.file = file
-      self.number = number
-      self.host = host
-      self.collector = collector
-    }
-
-    func write(_ bytes: some Collection<UInt8>) throws {
-      index.append(data: Int64(bytes.count))
-      pending.append(contentsOf: bytes)
-      while pending.count >= CollectorUploads.pieceSize {
-        try send(Array(pending.prefix(CollectorUploads.pieceSize)), isLast: false)
-        pending.removeFirst(CollectorUploads.pieceSize)
+  func later(_ file: UploadFile) throws -> Int64 {
+    let number = try announce(file)
+    collector.countTransactions(1)
+    background.add { [self] in
+      do {
+        _ = try send(file, number, from: 0)
+      } catch {
+        // What was stopped stays open, so that the server may ask for the rest.
+        if collector.mustStop || host.isUploadCancelled { return }
+        host.log("ERROR:upload: \(file.path): \(error)", of: collector)
+        host.send(file.transaction(number, response: UploadOutcome.failure(file, number, "\(error)")), from: collector)
       }
+      collector.countTransactions(-1)
     }
+    return number
+  }
 
-    func skip(_ length: Int64) throws {
-      guard !host.isUploadCancelled else { throw AgentError(.request, "Cancelled") }
-      index.append(hole: length)
-    }
+  func resume(_ transaction: Proto_UploadTransaction) throws -> UploadOutcome {
+    let file = UploadFile(transaction)
+    collector.countTransactions(1)
+    let outcome = try send(file, transaction.uploadID, from: max(0, transaction.startOffset))
+    collector.countTransactions(-1)
+    return outcome
+  }
 
-    func finish() throws {
-      if !pending.isEmpty { try send(pending, isLast: false) }
-      pending = []
-      try send([], isLast: true)
-    }
+  func drain() { background.drain { collector.mustStop } }
 
-    private func send(_ data: [UInt8], isLast: Bool) throws {
-      guard !host.isUploadCancelled else { throw AgentError(.request, "Cancelled") }
-      var buffer = Proto_FileBuffer()
-      buffer.pathspec.path = file.storeAsName.isEmpty ? file.path : file.storeAsName
-      buffer.pathspec.components = file.components
-      buffer.pathspec.accessor = file.accessor
-      buffer.offset = offset
-      buffer.size = UInt64(max(0, file.expectedSize))
-      offset += UInt64(data.count)
-      buffer.storedSize = offset
-      buffer.dataLength = UInt64(data.count)
-      buffer.mtime = file.modified
-      buffer.atime = file.accessed
-      buffer.ctime = file.changed
-      buffer.btime = file.born
-      buffer.uploadNumber = number
-      buffer.eof = isLast
-      buffer.isSparse = index.hasHoles
-      if isLast, index.hasHoles { buffer.index = index.message }
-      if host.compressesUploads, !data.isEmpty {
-        buffer.data = Data(try Zlib.deflate(data))
-        buffer.uncompressedLength = UInt64(data.count)
-      } else {
-        buffer.data = Data(data)
-      }
-      var message = Proto_VeloMessage()
-      message.sessionID = host.sessionID
-      message.requestID = ResponseMessages.uploadRequestID
-      message.fileBuffer = buffer
-      collector.countUpload(files: 0, bytes: Int64(data.count), expected: 0)
-      host.deliver(upload: message, bytes: data.count, from: collector)
+  /// Sends a file of this host, and then what became of it.
+  private func send(_ file: UploadFile, _ number: Int64, from start: Int64) throws -> UploadOutcome {
+    var file = file
+    let source = try LocalFile(file.path)
+    file.isSparse = source.isSparse
+    // The offset counts stored bytes; only without holes is it the file's own.
+    if start > 0, !file.isSparse { try source.seek(to: start) }
+    let stream = UploadSender(
+      file: file, number: number, host: host, collector: collector, storedBefore: start,
+      skipping: file.isSparse ? start : 0)
+    var outcome = try UploadCopy.copy(to: stream, isSparse: file.isSparse) { maximum in
+      if collector.mustStop { throw AgentError(.request, "Cancelled") }
+      return try source.read(maximum)
     }
+    if start > 0 { outcome.wasResumed(at: start, isSparse: file.isSparse) }
+    host.send(file.transaction(number, response: outcome.json(file, number)), from: collector)
+    return outcome
   }
 }
 
-/// Where the data of a sparse file lies in the dense one (wire.md, Index and Range).
-struct SparseIndex: Equatable {
-  private struct Range: Equatable {
-    var original: Int64
-    var stored: Int64
-    var length: Int64
-    var isHole: Bool
+extension UploadHost {
+  fileprivate func log(_ text: String, of collector: Collector) {
+    (self as? any CollectorHost)?.log(text, from: collector)
+  }
+}
+
+/// Sends files one after the other on a thread of its own, which ends when there are no more.
+final class BackgroundUploads: Sendable {
+  private struct State {
+    var waiting: [@Sendable () -> Void] = []
+    var isRunning = false
   }
 
-  private var ranges: [Range] = []
-  private var original: Int64 = 0
-  private var stored: Int64 = 0
-  private(set) var hasHoles = false
+  private let state = Mutex(State())
+  private let done = ThreadSignal()
 
-  mutating func append(data length: Int64) { append(length, isHole: false) }
-
-  mutating func append(hole length: Int64) {
-    if length > 0 { hasHoles = true }
-    append(length, isHole: true)
-  }
-
-  private mutating func append(_ length: Int64, isHole: Bool) {
-    guard length > 0 else { return }
-    if let last = ranges.last, last.isHole == isHole {
-      ranges[ranges.count - 1].length += length
-    } else {
-      ranges.append(Range(original: original, stored: stored, length: length, isHole: isHole))
+  func add(_ upload: @escaping @Sendable () -> Void) {
+    let isFirst = state.withLock { state in
+      state.waiting.append(upload)
+      defer { state.isRunning = true }
+      return !state.isRunning
     }
-    original += length
-    if !isHole { stored += length }
+    if isFirst { QueryThread.start("upload") { [self] in run() } }
   }
 
-  var message: Proto_Index {
-    .with { index in
-      index.ranges = ranges.map { range in
-        .with {
-          $0.fileOffset = range.stored
-          $0.originalOffset = range.original
-          $0.fileLength = range.isHole ? 0 : range.length
-          $0.length = range.length
-        }
+  private func run() {
+    while true {
+      let next = state.withLock { state -> (@Sendable () -> Void)? in
+        state.isRunning = !state.waiting.isEmpty
+        return state.waiting.isEmpty ? nil : state.waiting.removeFirst()
       }
+      guard let next else { return done.signal() }
+      next()
+    }
+  }
+
+  /// Returns when nothing is left. Each upload asks by itself whether it must stop.
+  func drain(mustStop: () -> Bool) {
+    while state.withLock({ $0.isRunning }) {
+      if mustStop() { state.withLock { $0.waiting = [] } }
+      done.wait(atMost: 0.1)
     }
   }
 }

@@ -8,6 +8,7 @@ final class NannyThread: Sendable {
   private let state: Mutex<Nanny>
   private let log: Logger
   private let reasonPath: String
+  private let clock: any AgentClock
   private let memory: @Sendable () -> Int
   private let restart: @Sendable () -> Void
   private let end: @Sendable () -> Void
@@ -19,12 +20,14 @@ final class NannyThread: Sendable {
   ///   - restart: the first remedy.
   ///   - end: ends the process with status 255.
   init(
-    nanny: Nanny, reasonPath: String, log: Logger, memory: @escaping @Sendable () -> Int = ProcessMemory.resident,
+    nanny: Nanny, reasonPath: String, log: Logger, clock: any AgentClock = SystemAgentClock(),
+    memory: @escaping @Sendable () -> Int = ProcessMemory.resident,
     restart: @escaping @Sendable () -> Void = {}, end: @escaping @Sendable () -> Void
   ) {
     state = Mutex(nanny)
     self.reasonPath = reasonPath
     self.log = log
+    self.clock = clock
     self.memory = memory
     self.restart = restart
     self.end = end
@@ -35,7 +38,7 @@ final class NannyThread: Sendable {
       while !isStopped.withLock({ $0 }) {
         wake.wait(atMost: Double(Nanny.period.milliseconds) / 1000)
         guard !isStopped.withLock({ $0 }) else { return }
-        check(at: ContinuousClock.now)
+        check(at: clock.now)
       }
     }
   }
@@ -45,13 +48,18 @@ final class NannyThread: Sendable {
     wake.signal()
   }
 
+  /// What the loops feed.
+  var pulse: Pulse {
+    Pulse { [self] loop in state.withLock { $0.beat(loop.rawValue, at: clock.now) } }
+  }
+
   /// One look.
   func check(at now: Instant) {
     let used = memory()
     switch state.withLock({ $0.check(at: now, memory: used) }) {
     case .healthy: return
     case .restart(let reason):
-      log.error("Nanny: \(reason); looking again in \(Nanny.period.inSeconds)")
+      log.error("Nanny: \(reason); the loops are started anew; looking again in \(Nanny.period.inSeconds)")
       restart()
     case .exit(let reason):
       log.critical("Nanny: \(reason); the agent ends with status 255 and is to be started again")
@@ -76,13 +84,7 @@ final class NannyThread: Sendable {
 enum ProcessMemory {
   /// Bytes in physical memory, from the second number of `/proc/self/statm`; 0 when it cannot be read.
   static func resident() -> Int {
-    let file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return 0 }
-    defer { close(file) }
-    var bytes = [UInt8](repeating: 0, count: 128)
-    let count = read(file, &bytes, bytes.count)
-    guard count > 0 else { return 0 }
-    let words = String(decoding: bytes.prefix(count), as: UTF8.self).split(separator: " ")
+    let words = ProcessFile.text("/proc/self/statm").split(separator: " ")
     return words.count > 1 ? (Int(words[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
   }
 }

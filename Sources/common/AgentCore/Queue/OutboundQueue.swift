@@ -145,6 +145,11 @@ package final class OutboundQueue: @unchecked Sendable {
     }
   }
 
+  /// The flow goes on (client.md §6.4): its rows are sent again.
+  package func keepRows(ofFlow id: String) {
+    locked { cancelledFlows.removeAll { $0 == id } }
+  }
+
   /// The executor has nowhere else to put a message: the disk is full or broken.
   func reportLoss(_ error: any Error) {
     log.error("A message could not be queued and is lost: \(error)")

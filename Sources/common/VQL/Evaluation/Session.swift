@@ -37,6 +37,8 @@ package struct VQLUploadRequest: Sendable {
   package var born: Int64?
   /// Permission and type bits as `stat` gives them.
   package var mode: UInt32
+  /// The scope's `UPLOAD_IS_RESUMABLE` is true: the file may be sent later (flows.md §8).
+  package var isResumable = false
 }
 
 /// What became of an upload.

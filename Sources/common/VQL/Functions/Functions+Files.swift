@@ -2,22 +2,23 @@ import CLibCrypto
 import Glibc
 
 /// Digests of a stream of bytes.
-final class Digest {
+package final class Digest {
   private let context: OpaquePointer?
 
   /// `name` as libcrypto knows it: MD5, SHA1, SHA256.
-  init(_ name: String) {
+  package init(_ name: String) {
     context = EVP_MD_CTX_new()
     if EVP_DigestInit_ex(context, EVP_get_digestbyname(name), nil) != 1 { EVP_MD_CTX_reset(context) }
   }
 
   deinit { EVP_MD_CTX_free(context) }
 
-  func update(_ bytes: [UInt8]) {
+  package func update(_ bytes: [UInt8]) {
     bytes.withUnsafeBytes { _ = EVP_DigestUpdate(context, $0.baseAddress, $0.count) }
   }
 
-  var hexadecimal: [UInt8] {
+  /// The digest, once.
+  package var hexadecimal: [UInt8] {
     var out = [UInt8](repeating: 0, count: 64)
     var count: UInt32 = 0
     guard EVP_DigestFinal_ex(context, &out, &count) == 1 else { return [] }
@@ -198,12 +199,13 @@ extension Functions {
       return known.flatMap { $0.isZero ? nil : $0.unixNanoseconds }
     }
     func words(_ parts: [[UInt8]]) -> [String] { parts.map { String(decoding: $0, as: UTF8.self) } }
-    let request = VQLUploadRequest(
+    var request = VQLUploadRequest(
       path: String(decoding: path.text, as: UTF8.self), components: words(path.components), accessor: accessor,
       storeAsName: String(decoding: stored.text, as: UTF8.self), storeAsComponents: words(stored.components),
       expectedSize: source.size ?? status?.size ?? 0, modified: nanoseconds("mtime", status?.modified),
       accessed: nanoseconds("atime", status?.accessed), changed: nanoseconds("ctime", status?.changed),
       born: nanoseconds("btime", status?.born), mode: status?.mode ?? 0)
+    request.isResumable = call.scope.variable("UPLOAD_IS_RESUMABLE")?.isTrue(call.scope) ?? false
     let result: VQLUploadResult
     do {
       result = try uploader.upload(request) { maximum in
