@@ -16,6 +16,8 @@ protocol Exchange: AnyObject, Sendable {
   func respond(_ status: HTTPResponseStatus, bytes: [UInt8], headers: [(String, String)])
   /// Writes a whole answer with a text, which may be empty.
   func respond(_ status: HTTPResponseStatus, text: String?, headers: [(String, String)])
+  /// Writes a whole 200 with these bytes, where nothing was written before.
+  func complete(_ bytes: [UInt8])
   /// Writes the head of a streamed 200 (http.md §4 step 8).
   func startStream()
   /// Writes padding, which tells the peer only that somebody is there.

@@ -35,6 +35,7 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
   private var pause: Scheduled<Void>?
   /// The peer wants to be told to send its body.
   private var owesContinue = false
+  private var deadline = MovingDeadline()
   private var timer: Scheduled<Void>?
   private var keepAlive = true
   /// The process is stopping: this connection ends with its next answer.
@@ -97,11 +98,25 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
   }
 
   private func arm(_ amount: TimeAmount) {
+    guard context != nil, case .set(let moment) = deadline.move(to: .now() + amount) else { return }
+    setTimer(moment)
+  }
+
+  private func setTimer(_ moment: NIODeadline) {
     timer?.cancel()
     guard let context else { return }
     // The timer is cancelled before the handler leaves its loop, so it never outlives it.
     let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
-    timer = context.eventLoop.scheduleTask(in: amount) { bound.value.abort() }
+    timer = context.eventLoop.scheduleTask(deadline: moment) { bound.value.timerFired() }
+  }
+
+  private func timerFired() {
+    timer = nil
+    switch deadline.fired(now: .now()) {
+    case .reached: abort()
+    case .set(let moment): setTimer(moment)
+    case .none: break
+    }
   }
 
   // MARK: request
@@ -183,7 +198,10 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
       _ = machine.end()
       keepAlive = false
       current = sequence
-      respond(.requestTimeout, [("Content-Type", "text/plain; charset=utf-8")], Array("Timeout\n".utf8))
+      respond(
+        .requestTimeout,
+        [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")],
+        Array("Timeout\n".utf8))
     }
   }
 
@@ -226,7 +244,7 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
     let action = machine.end()
     guard action == .process || action == .tooLarge else { return }
-    timer?.cancel()
+    deadline.stop()
     if version == .http1, WebSocketUpgrade.isWanted(head, route) { return upgrade(head, route, context) }
     process(head, route, action, context)
   }
@@ -273,11 +291,12 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
     end(nil)
   }
 
+  /// Those of a 200 to a body.
+  static let answerHeaders = [("Content-Type", "text/plain; charset=utf-8"), ("X-Accel-Buffering", "no")]
+
   func startStream() {
     guard machine.answerHead() else { return }
-    var headers = HTTPHeaders([
-      ("Content-Type", "text/plain; charset=utf-8"), ("X-Accel-Buffering", "no"),
-    ])
+    var headers = HTTPHeaders(Self.answerHeaders)
     if version == .http1 { headers.add(name: "Transfer-Encoding", value: "chunked") }
     markLast(&headers)
     write(.head(HTTPResponseHead(version: .http1_1, status: .ok, headers: headers)), flush: true)
@@ -325,7 +344,7 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: promise)
     if keepAlive {
       // A stream of HTTP/2 is over with its answer; the connection has its own watch.
-      if version == .http1 { arm(timeouts.idle) } else { timer?.cancel() }
+      if version == .http1 { arm(timeouts.idle) } else { deadline.stop() }
     } else {
       machine.close()
       let channel = context.channel

@@ -43,6 +43,10 @@ final class HTTPExchange: Exchange {
     run { $0.respond(status, headers, bytes) }
   }
 
+  func complete(_ bytes: [UInt8]) {
+    run { $0.respond(.ok, ExchangeHandler.answerHeaders, bytes) }
+  }
+
   func startStream() {
     run { $0.startStream() }
   }

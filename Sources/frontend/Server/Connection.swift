@@ -5,10 +5,13 @@ import Synchronization
 final class Connection: Sendable {
   /// The socket's channel, also for streams of HTTP/2.
   let channel: any Channel
+  /// Runs the exchanges of this connection on its event loop.
+  let executor: LoopExecutor
   private let source: Mutex<SocketAddress?>
 
   init(channel: any Channel) {
     self.channel = channel
+    executor = LoopExecutor(channel.eventLoop)
     source = Mutex(nil)
   }
 

@@ -42,7 +42,12 @@ struct ConnectionSetup: Sendable {
 
   private func configureHTTP1(_ channel: any Channel, _ connection: Connection) throws {
     let pipeline = channel.pipeline.syncOperations
-    try pipeline.configureHTTPServerPipeline(withErrorHandling: true)
+    // From here on the exchange's handler sees the errors.
+    if let errors = try? pipeline.context(handlerType: HandshakeErrors.self) {
+      pipeline.removeHandler(context: errors, promise: nil)
+    }
+    // No check of our own answers' headers: none of them holds anything that a peer sent.
+    try pipeline.configureHTTPServerPipeline(withErrorHandling: true, withOutboundHeaderValidation: false)
     try pipeline.addHandler(ExchangeHandler(router: router, connection: connection, version: .http1))
   }
 

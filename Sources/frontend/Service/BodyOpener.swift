@@ -80,6 +80,13 @@ struct BodyOpener: Sendable {
   }
 }
 
+extension OpenedBody {
+  /// Whether its content may be worked on in the event loop.
+  var isSmall: Bool {
+    WorkPlace.isSmall(bytes: lists.reduce(0) { $0 + $1.count }, compressed: compressed)
+  }
+}
+
 /// The jobs of an opened body, with what the worker proved written over what the peer claimed (wire.md §7).
 struct DecodedBody: Sendable {
   var lists: [ReceivedList] = []

@@ -15,11 +15,19 @@ final class ControlService: BodyService {
   private let metrics: FrontendMetrics
   private let limited: RateLimitedLog
 
-  /// Time without a commit after which the head and padding are written, so that the agent keeps waiting.
-  private static let padInterval = TimeAmount.seconds(3)
+  private let padInterval: TimeAmount
+  private let limit: TimeAmount
 
-  init(opener: BodyOpener, store: any Store, enrollment: Enrollment, metrics: FrontendMetrics, limited: RateLimitedLog)
-  {
+  /// - Parameters:
+  ///   - padInterval: time without a commit after which the head and padding are written, so that the agent keeps
+  ///     waiting.
+  ///   - limit: how long a commit may take.
+  init(
+    opener: BodyOpener, store: any Store, enrollment: Enrollment, metrics: FrontendMetrics, limited: RateLimitedLog,
+    padInterval: TimeAmount = .seconds(3), limit: TimeAmount = LateAnswer.limit
+  ) {
+    self.padInterval = padInterval
+    self.limit = limit
     self.opener = opener
     self.store = store
     self.enrollment = enrollment
@@ -29,7 +37,7 @@ final class ControlService: BodyService {
 
   /// The body is complete: what follows goes on even if the agent hangs up.
   func handle(_ exchange: any Exchange, _ body: [UInt8]) {
-    Task { await process(exchange, body) }
+    Task.immediate(executorPreference: exchange.connection.executor) { await process(exchange, body) }
   }
 
   private func process(_ exchange: any Exchange, _ body: [UInt8]) async {
@@ -53,8 +61,10 @@ final class ControlService: BodyService {
   private func enroll(_ exchange: any Exchange, _ body: [UInt8]) async {
     var result = Enrollment.Result.done
     if !body.isEmpty, let opened = await opener.unauthenticatedContent(body), let name = ClientName(opened.source) {
-      let decoded = DecodedBody(opened, name, authenticated: false)
-      result = await enrollment.process(decoded.jobs, org: name.org, address: exchange.remoteAddress)
+      result = await WorkPlace.run(isSmall: opened.isSmall) {
+        let decoded = DecodedBody(opened, name, authenticated: false)
+        return await enrollment.process(decoded.jobs, org: name.org, address: exchange.remoteAddress)
+      }
     }
     switch result {
     case .done:
@@ -65,15 +75,20 @@ final class ControlService: BodyService {
   }
 
   private func ingest(_ exchange: any Exchange, _ opened: OpenedBody, _ name: ClientName) async {
-    let decoded = DecodedBody(opened, name, authenticated: true)
-    let stream = LateAnswer(exchange: exchange, interval: Self.padInterval)
+    let stream = LateAnswer(exchange: exchange, interval: padInterval, limit: limit) { [metrics, limited] in
+      metrics.aborted.increment()
+      limited.warning("slow-store", "the store took too long for a body; the agent sends it again")
+    }
     let started = ContinuousClock.now
     do {
-      let result = try await store.ingest(
-        Submission(
-          client: name, remoteAddress: exchange.remoteAddress, receivedAt: .now(), lists: decoded.lists))
+      let (result, damaged) = try await WorkPlace.run(isSmall: opened.isSmall) {
+        let decoded = DecodedBody(opened, name, authenticated: true)
+        let submission = Submission(
+          client: name, remoteAddress: exchange.remoteAddress, receivedAt: .now(), lists: decoded.lists)
+        return (try await store.ingest(submission), decoded.damaged)
+      }
       metrics.commitLatency.observe(ContinuousClock.now - started)
-      finish(stream, result, opened, name, damaged: decoded.damaged)
+      finish(stream, result, opened, name, damaged: damaged)
     } catch {
       metrics.unavailable.increment()
       limited.warning("store", "a body could not be stored, the agent keeps it: \(error)")

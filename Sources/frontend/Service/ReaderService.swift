@@ -40,22 +40,19 @@ final class ReaderService: BodyService {
   }
 
   func handle(_ exchange: any Exchange, _ body: [UInt8]) {
-    Task { await process(exchange, body) }
+    Task.immediate(executorPreference: exchange.connection.executor) { await process(exchange, body) }
   }
 
   /// A later check-in of a reader that stays open. The reference throws these away; here their jobs count.
   func handleFurther(_ exchange: any Exchange, _ body: [UInt8]) {
-    Task {
+    Task.immediate(executorPreference: exchange.connection.executor) {
       let outcome = await opener.open(body, from: exchange.remoteAddress, acknowledge: false)
       guard case .authenticated(let opened, let name) = outcome else {
         metrics.refused.increment()
         return exchange.abort()
       }
-      let decoded = DecodedBody(opened, name, authenticated: true)
-      let submission = Submission(
-        client: name, remoteAddress: exchange.remoteAddress, receivedAt: .now(), lists: decoded.lists)
       do {
-        if try await store.ingest(submission).outcome == .unknownClient { exchange.abort() }
+        if try await ingest(exchange, opened, name).outcome == .unknownClient { exchange.abort() }
       } catch {
         limited.warning("store", "a check-in could not be stored: \(error)")
         exchange.abort()
@@ -88,7 +85,9 @@ final class ReaderService: BodyService {
   private func checkIn(_ exchange: any Exchange, _ opened: OpenedBody, _ name: ClientName, routingKey: [UInt8]) async {
     let reader = WaitingReader(
       client: name, exchange: exchange, routingKey: routingKey,
-      look: { [self] reader in Task { await look(reader) } },
+      look: { [self] reader in
+        Task(executorPreference: reader.exchange.connection.executor) { [self] in await look(reader) }
+      },
       ended: { [self] reader in
         depart(reader)
       })
@@ -96,12 +95,8 @@ final class ReaderService: BodyService {
     if case .refused(let conflict) = await registry.register(reader) { return await refuse(reader, conflict) }
     metrics.readers.set(registry.count)
     await announce(reader)
-    let decoded = DecodedBody(opened, name, authenticated: true)
     do {
-      let result = try await store.ingest(
-        Submission(
-          client: name, remoteAddress: exchange.remoteAddress, receivedAt: .now(), lists: decoded.lists))
-      if result.outcome == .unknownClient {
+      if try await ingest(exchange, opened, name).outcome == .unknownClient {
         depart(reader)
         metrics.enrollmentsAsked.increment()
         opener.link.broadcast(.forget(source: name.description))
@@ -119,6 +114,15 @@ final class ReaderService: BodyService {
       reader.start(deadline: .seconds(Int64(maxPoll)) + .milliseconds(Int64.random(in: 0..<30_000)))
     }
     await look(reader)
+  }
+
+  private func ingest(_ exchange: any Exchange, _ opened: OpenedBody, _ name: ClientName) async throws -> IngestResult {
+    try await WorkPlace.run(isSmall: opened.isSmall) { [store] in
+      let decoded = DecodedBody(opened, name, authenticated: true)
+      return try await store.ingest(
+        Submission(
+          client: name, remoteAddress: exchange.remoteAddress, receivedAt: .now(), lists: decoded.lists))
+    }
   }
 
   private func depart(_ reader: WaitingReader) {

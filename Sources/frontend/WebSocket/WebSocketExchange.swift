@@ -32,6 +32,8 @@ final class WebSocketExchange: Exchange {
     run { $0.answer(WebSocketAnswer(code: Int(status.code), body: bytes)) }
   }
 
+  func complete(_ bytes: [UInt8]) { finish(bytes, written: nil) }
+
   /// There is no head to write: the code comes with the outcome.
   func startStream() {}
 
