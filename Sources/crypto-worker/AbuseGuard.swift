@@ -14,6 +14,15 @@ struct AbuseGuard {
     var longest: UInt64 = 60_000
     /// Addresses that are told apart; beyond it the one seen longest ago is forgotten.
     var addresses = 16_384
+
+    /// For this machine's own address: that of a local proxy, which hides all its clients.
+    static var local: Limits {
+      var limits = Limits()
+      limits.burst = 1_000
+      limits.refill = 20
+      limits.longest = 5_000
+      return limits
+    }
   }
 
   private struct Record {
@@ -24,12 +33,16 @@ struct AbuseGuard {
   }
 
   private let limits: Limits
+  private let local: Limits
   private var records: [String: Record] = [:]
   private var order: [String] = []
 
-  init(limits: Limits = Limits()) {
+  init(limits: Limits = Limits(), local: Limits = .local) {
     self.limits = limits
+    self.local = local
   }
+
+  private func limits(of address: String) -> Limits { address == "127.0.0.1" || address == "::1" ? local : limits }
 
   var count: Int { records.count }
 
@@ -42,7 +55,8 @@ struct AbuseGuard {
   /// A body of this address failed in RSA, in its MAC or by its nonce.
   mutating func failed(_ address: String, now: UInt64) {
     guard !address.isEmpty else { return }
-    var record = records[address] ?? new(address, now)
+    let limits = limits(of: address)
+    var record = records[address] ?? new(address, now, limits)
     let elapsed = now > record.last ? Double(now - record.last) : 0
     record.left = min(limits.burst, record.left + elapsed / limits.refill)
     // An address that behaved for as long as the longest refusal starts anew.
@@ -58,11 +72,11 @@ struct AbuseGuard {
     records[address] = record
   }
 
-  private mutating func new(_ address: String, _ now: UInt64) -> Record {
-    if order.count >= limits.addresses {
+  private mutating func new(_ address: String, _ now: UInt64, _ limits: Limits) -> Record {
+    if order.count >= self.limits.addresses {
       // A quarter at once: removal from the front of an array is not free.
-      for old in order.prefix(max(1, limits.addresses / 4)) { records[old] = nil }
-      order.removeFirst(max(1, limits.addresses / 4))
+      for old in order.prefix(max(1, self.limits.addresses / 4)) { records[old] = nil }
+      order.removeFirst(max(1, self.limits.addresses / 4))
     }
     order.append(address)
     return Record(left: limits.burst, last: now)

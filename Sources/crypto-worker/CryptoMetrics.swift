@@ -15,6 +15,9 @@ final class CryptoMetrics: Sendable {
   let cacheMisses: Counter
   let linkErrors: Counter
   let previousKey: Counter
+  let sessions: Counter
+  let warmJobs: Counter
+  let coldJobs: Counter
   private let reasons: [EnvelopeError.Code: Counter]
 
   init(_ registry: MetricsRegistry) {
@@ -32,6 +35,18 @@ final class CryptoMetrics: Sendable {
     linkErrors = registry.counter("worker_link_errors", "Garbage on the ZeroMQ endpoint.")
     previousKey = registry.counter(
       "worker_previous_key_count", "Sessions opened with a rotated key; if it grows, agents hold the old certificate.")
+    sessions = registry.counter("worker_sessions_count", "Client sessions authenticated, each by one RSA decryption.")
+    let lanes = ("worker_lane_count", "Requests by the lane that did them: warm without RSA, cold with it.")
+    warmJobs = registry.counter(lanes.0, lanes.1, labels: ["lane": "warm"])
+    coldJobs = registry.counter(lanes.0, lanes.1, labels: ["lane": "cold"])
+    let (hits, misses, decryptions, signatures, opened) = (cacheHits, cacheMisses, rsaDecrypt, rsaSign, sessions)
+    registry.gauge("cipher_lru_hit_ratio", "Part of all bodies whose session was cached.") {
+      let all = hits.value + misses.value
+      return all == 0 ? .nan : Double(hits.value) / Double(all)
+    }
+    registry.gauge("rsa_operations_per_session", "RSA private operations for each authenticated session.") {
+      opened.value == 0 ? .nan : Double(decryptions.value + signatures.value) / Double(opened.value)
+    }
     reasons = Dictionary(
       uniqueKeysWithValues: EnvelopeError.Code.allCases.map { code in
         (code, registry.counter("worker_rejected_count", "Bodies refused, by reason.", labels: ["reason": "\(code)"]))

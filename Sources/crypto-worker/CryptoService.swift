@@ -15,26 +15,34 @@ final class CryptoService: Sendable {
   struct Settings: Sendable {
     var name: String
     var serverName: String
-    /// The current key first, then those that were rotated out.
-    var serverKeys: [ServerKey]
-    /// Nonce to org id; the root org is empty.
-    var orgs: [String: String]
+    /// At the start; see `replace`.
+    var keyring: Keyring
     var expectedClients: Int
     var coldLimit = 2048
+    /// Unknown sessions unwrapped in a second; 0 for no limit (`Frontend.resources.enrollments_per_second`).
+    var unwrapsPerSecond = 0
     /// Warm bodies above this many bytes leave the link's thread, so that small ones do not wait for them.
     var inlineLimit = 65_536
     /// The time of day, for the end of former keys.
     var date: @Sendable () -> Date = { Date() }
 
     init(
-      name: String, serverName: String, privateKey: RSAPrivateKey, previousKeys: [ServerKey] = [],
-      orgs: [String: String], expectedClients: Int
+      name: String, serverName: String, keyring: Keyring, expectedClients: Int
     ) {
       self.name = name
       self.serverName = serverName
-      self.serverKeys = [ServerKey(privateKey: privateKey, acceptedUntil: nil)] + previousKeys
-      self.orgs = orgs
+      self.keyring = keyring
       self.expectedClients = expectedClients
+    }
+
+    init(
+      name: String, serverName: String, privateKey: RSAPrivateKey, previousKeys: [ServerKey] = [],
+      orgs: [String: String], expectedClients: Int
+    ) {
+      self.init(
+        name: name, serverName: serverName,
+        keyring: Keyring(keys: [ServerKey(privateKey: privateKey)] + previousKeys, orgs: orgs),
+        expectedClients: expectedClients)
     }
   }
 
@@ -42,6 +50,9 @@ final class CryptoService: Sendable {
     var sessions: ServerSessions
     var refused = RefusedSessions()
     var abuse = AbuseGuard()
+    var pace: UnwrapPace?
+    /// Bodies whose turn comes later.
+    var paced = 0
   }
 
   /// A body that was opened, and by which of the server's keys.
@@ -49,12 +60,12 @@ final class CryptoService: Sendable {
     let session: InboundSession
     let lists: PackedLists
     let name: ClientName
-    let key: Int
+    let key: KeyID
   }
 
   let metrics: CryptoMetrics
   private let settings: Settings
-  private let nonces: [String: String]
+  private let keyring: Mutex<Keyring>
   private let state: Mutex<State>
   private let cold: ColdLane
   private let draining = Mutex(false)
@@ -69,24 +80,41 @@ final class CryptoService: Sendable {
     self.cold = cold
     self.metrics = metrics
     self.clock = clock
-    nonces = Dictionary(settings.orgs.map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+    keyring = Mutex(settings.keyring)
     state = Mutex(
-      State(sessions: ServerSessions(keys: settings.serverKeys.count, capacity: settings.expectedClients)))
+      State(
+        sessions: ServerSessions(keys: settings.keyring.keys.map(\.id), capacity: settings.expectedClients),
+        pace: settings.unwrapsPerSecond > 0 ? UnwrapPace(perSecond: settings.unwrapsPerSecond) : nil))
+  }
+
+  private var ring: Keyring { keyring.withLock { $0 } }
+
+  /// Takes up new keys and orgs while running. Sessions of keys that stay are kept.
+  func replace(_ new: Keyring) {
+    keyring.withLock { $0 = new }
+    state.withLock { state in
+      state.sessions.setKeys(new.keys.map(\.id))
+      // What no key opened before may be opened now.
+      state.refused = RefusedSessions()
+    }
   }
 
   /// From now on health says that this worker is leaving.
   func drain() { draining.withLock { $0 = true } }
 
   /// Answers one request, now or later. Called on the link's thread.
-  func handle(_ request: WorkerRequest, respond: @escaping @Sendable (WorkerReply) -> Void) {
+  /// - Parameter patience: milliseconds that the frontend will wait.
+  func handle(
+    _ request: WorkerRequest, patience: UInt32 = 20_000, respond: @escaping @Sendable (WorkerReply) -> Void
+  ) {
     retireKeys()
     switch request {
-    case .open(let body, let acknowledge, let address): open(body, acknowledge, address, respond)
+    case .open(let body, let acknowledge, let address): open(body, acknowledge, address, patience, respond)
     case .confirm(let body, let publicKey, let acknowledge):
       // The key is checked on the cold lane; parsing it costs as much as a small signature.
       onColdLane(respond) { [self] in confirm(body, publicKey, acknowledge) }
     case .unenrolled(let body): unenrolled(body, respond)
-    case .seal(_, let source, let publicKey, let list): seal(list, for: source, publicKey, respond)
+    case .seal(_, let source, let publicKey, let list, let keyID): seal(list, for: source, publicKey, keyID, respond)
     case .forget(let source):
       if let name = ClientName(source) { state.withLock { $0.sessions.forget(name) } }
       respond(.done)
@@ -96,9 +124,11 @@ final class CryptoService: Sendable {
 
   /// The sessions, sealed for the worker that starts after this one: those of each key with that key.
   func snapshot() throws(SessionSnapshot.Failure) -> [UInt8] {
-    let caches = state.withLock { $0.sessions.caches }
     var snapshots: [[UInt8]] = []
-    for (key, cache) in zip(settings.serverKeys, caches) where snapshots.isEmpty || cache.count > 0 {
+    for key in ring.keys {
+      guard let cache = state.withLock({ $0.sessions.cache(key.id) }), snapshots.isEmpty || cache.count > 0 else {
+        continue
+      }
       snapshots.append(
         try SessionSnapshot.seal(cache, key: key.privateKey, now: AgentEnvelope.now() / 1_000_000))
     }
@@ -124,12 +154,12 @@ final class CryptoService: Sendable {
   }
 
   /// Finds the key of a snapshot: after a rotation the former process sealed with what is now the previous key.
-  private func open(_ snapshot: [UInt8]) throws(SessionSnapshot.Failure) -> (SessionCache, key: Int) {
-    for (index, key) in settings.serverKeys.enumerated() {
+  private func open(_ snapshot: [UInt8]) throws(SessionSnapshot.Failure) -> (SessionCache, key: KeyID) {
+    for key in ring.keys {
       do throws(SessionSnapshot.Failure) {
         let cache = try SessionSnapshot.open(
           snapshot, key: key.privateKey, capacity: settings.expectedClients, now: AgentEnvelope.now() / 1_000_000)
-        return (cache, index)
+        return (cache, key.id)
       } catch .foreign {
         continue
       }
@@ -139,11 +169,10 @@ final class CryptoService: Sendable {
 
   /// Ends the sessions of former keys whose time is over: their agents get 403, fetch server.pem and come back.
   private func retireKeys() {
-    guard settings.serverKeys.count > 1 else { return }
+    let keys = ring.keys
+    guard keys.count > 1 else { return }
     let now = settings.date()
-    for (index, key) in settings.serverKeys.enumerated() where !key.isAccepted(at: now) {
-      state.withLock { $0.sessions.retire(index) }
-    }
+    for key in keys where !key.isAccepted(at: now) { state.withLock { $0.sessions.retire(key.id) } }
   }
 
   func health() -> WorkerHealth {
@@ -158,12 +187,14 @@ final class CryptoService: Sendable {
   // MARK: opening
 
   private func open(
-    _ body: [UInt8], _ acknowledge: Bool, _ address: String, _ respond: @escaping @Sendable (WorkerReply) -> Void
+    _ body: [UInt8], _ acknowledge: Bool, _ address: String, _ patience: UInt32,
+    _ respond: @escaping @Sendable (WorkerReply) -> Void
   ) {
     guard let scan = try? EnvelopeScan(body) else { return respond(reject(EnvelopeError(.malformed))) }
     guard !scan.isEmpty else { return respond(reject(EnvelopeError(.noSession))) }
-    let encryptedCipher = Array(body[scan.encryptedCipher])
-    let known = state.withLock { $0.sessions.inbound(encryptedCipher) }
+    let known = body.withUnsafeBytes { buffer in
+      state.withLock { $0.sessions.inbound(UnsafeRawBufferPointer(rebasing: buffer[scan.encryptedCipher])) }
+    }
     if let known, let session = known.inbound {
       metrics.cacheHits.increment()
       let needsRSA = acknowledge && known.outbound == nil
@@ -171,9 +202,11 @@ final class CryptoService: Sendable {
         openWarm(body, scan, session, known, acknowledge)
       }
       // An answer that needs a new outbound session costs RSA; a large body holds up the small ones.
-      if needsRSA || body.count > settings.inlineLimit { onColdLane(respond, work) } else { respond(work()) }
-      return
+      if needsRSA || body.count > settings.inlineLimit { return onColdLane(respond, work) }
+      metrics.warmJobs.increment()
+      return respond(work())
     }
+    let encryptedCipher = Array(body[scan.encryptedCipher])
     let waiting = state.withLock { $0.sessions.waiting(encryptedCipher, now: clock())?.session }
     if let waiting, state.withLock({ hasKey(waiting.source, &$0) }) == false {
       metrics.cacheHits.increment()
@@ -181,7 +214,31 @@ final class CryptoService: Sendable {
     }
     metrics.cacheMisses.increment()
     if let refusal = refusalBeforeRSA(encryptedCipher, address) { return respond(refusal) }
-    onColdLane(respond) { [self] in openCold(body, scan, acknowledge, address) }
+    inTurn(patience, respond) { [self] in openCold(body, scan, acknowledge, address) }
+  }
+
+  /// Unwraps when the configured rate allows it; a body whose turn would come after its frontend has given up is refused
+  /// at once.
+  private func inTurn(
+    _ patience: UInt32, _ respond: @escaping @Sendable (WorkerReply) -> Void,
+    _ work: @escaping @Sendable () -> WorkerReply
+  ) {
+    let now = clock()
+    let turn = state.withLock { state -> UInt64? in
+      guard state.paced < cold.limit else { return nil }
+      guard let wait = state.pace?.reserve(now: now, within: UInt64(patience)) else { return state.pace == nil ? 0 : nil }
+      if wait > 0 { state.paced += 1 }
+      return wait
+    }
+    guard let turn else {
+      metrics.overloaded.increment()
+      return respond(.overloaded)
+    }
+    if turn == 0 { return onColdLane(respond, work) }
+    DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(Int(turn))) { [self] in
+      state.withLock { $0.paced -= 1 }
+      onColdLane(respond, work)
+    }
   }
 
   /// What forgeries get before they cost anything: a repeat of a broken session is refused, an address with too many
@@ -219,7 +276,7 @@ final class CryptoService: Sendable {
         Result { () throws(EnvelopeError) in try session.open(buffer, scan) }
       }.get()
       // The org was fixed when the session was authenticated; another org's nonce must not move it (crypto.md §6).
-      guard nonces[lists.nonce] == known.name.org else { throw EnvelopeError(.nonce) }
+      guard ring.org(lists.nonce) == known.name.org else { throw EnvelopeError(.nonce) }
       return .opened(try finish(lists, known, scan, acknowledge))
     } catch {
       return reject(error)
@@ -264,7 +321,7 @@ final class CryptoService: Sendable {
     let encryptedCipher = Array(body[scan.encryptedCipher])
     let waiting = state.withLock { $0.sessions.waiting(encryptedCipher, now: clock()) }
     let opened = body.withUnsafeBytes { buffer in
-      Result { () throws(EnvelopeError) -> (session: InboundSession, lists: PackedLists, key: Int) in
+      Result { () throws(EnvelopeError) -> (session: InboundSession, lists: PackedLists, key: KeyID) in
         if let waiting { return (waiting.session, try waiting.session.open(buffer, scan), waiting.key) }
         return try decrypt(buffer, scan)
       }
@@ -278,14 +335,14 @@ final class CryptoService: Sendable {
   /// Tries the server's keys, the current one first. Only a session that was not wrapped for a key goes on to the next.
   private func decrypt(
     _ body: UnsafeRawBufferPointer, _ scan: EnvelopeScan
-  ) throws(EnvelopeError) -> (session: InboundSession, lists: PackedLists, key: Int) {
+  ) throws(EnvelopeError) -> (session: InboundSession, lists: PackedLists, key: KeyID) {
     let now = settings.date()
-    for (index, key) in settings.serverKeys.enumerated() where key.isAccepted(at: now) {
+    for (index, key) in ring.keys.enumerated() where key.isAccepted(at: now) {
       metrics.rsaDecrypt.increment()
       do throws(EnvelopeError) {
         let unwrapped = try InboundSession.unwrap(body, scan, with: key.privateKey)
         if index > 0 { metrics.previousKey.increment() }
-        return (unwrapped.session, unwrapped.lists, index)
+        return (unwrapped.session, unwrapped.lists, key.id)
       } catch {
         guard error.code == .decryption else { throw error }
       }
@@ -311,6 +368,7 @@ final class CryptoService: Sendable {
   private func admit(
     _ opened: Unwrapped, _ publicKey: RSAPublicKey, _ scan: EnvelopeScan, _ acknowledge: Bool
   ) throws(EnvelopeError) -> WorkerReply {
+    metrics.sessions.increment()
     let outbound = state.withLock { state in
       state.sessions.store(inbound: opened.session, of: opened.name, publicKey: publicKey, key: opened.key)
       return state.sessions.outbound(opened.name, key: opened.key)
@@ -340,7 +398,7 @@ final class CryptoService: Sendable {
   ) throws(EnvelopeError) -> OpenedBody {
     var result = OpenedBody(
       source: known.name.description, apiVersion: scan.apiVersion, timestamp: lists.timestamp,
-      compressed: lists.compressed, lists: lists.lists)
+      compressed: lists.compressed, lists: lists.lists, keyID: known.key)
     if acknowledge {
       // The key that opened the body also signs: it is the one whose certificate the agent holds.
       let session =
@@ -356,7 +414,8 @@ final class CryptoService: Sendable {
   // MARK: sealing
 
   private func seal(
-    _ list: [UInt8], for source: String, _ publicKey: [UInt8], _ respond: @escaping @Sendable (WorkerReply) -> Void
+    _ list: [UInt8], for source: String, _ publicKey: [UInt8], _ keyID: KeyID,
+    _ respond: @escaping @Sendable (WorkerReply) -> Void
   ) {
     guard let name = ClientName(source) else { return respond(reject(EnvelopeError(.source))) }
     let known = state.withLock { $0.sessions.entry(name) }
@@ -369,7 +428,7 @@ final class CryptoService: Sendable {
     onColdLane(respond) { [self] in
       do throws(EnvelopeError) {
         let key = if let known { known.publicKey } else { try Self.key(publicKey, of: name) }
-        return sealed(list, name, try newOutbound(name, key, key: known?.key ?? 0))
+        return sealed(list, name, try newOutbound(name, key, key: known?.key ?? keyID))
       } catch {
         return reject(error)
       }
@@ -392,21 +451,20 @@ final class CryptoService: Sendable {
   }
 
   private func packed(_ list: [UInt8], for name: ClientName) throws(EnvelopeError) -> PackedLists {
-    guard let nonce = settings.orgs[name.org] else { throw EnvelopeError(.nonce, "no such org") }
+    guard let nonce = ring.orgs[name.org] else { throw EnvelopeError(.nonce, "no such org") }
     return PackedLists(lists: [list], compressed: false, timestamp: AgentEnvelope.now(), nonce: nonce)
   }
 
-  /// - Parameter key: which of the server's keys signs.
+  /// - Parameter key: which of the server's keys signs, if it is still accepted: the one whose certificate the client has.
   private func newOutbound(
-    _ name: ClientName, _ receiver: RSAPublicKey, key: Int
+    _ name: ClientName, _ receiver: RSAPublicKey, key: KeyID
   ) throws(EnvelopeError) -> OutboundSession {
+    guard let key = ring.key(preferring: key, at: settings.date()) else { throw EnvelopeError(.noDestination) }
     // Two bodies of one client may get here together: the first session made is the one both use.
-    if let session = state.withLock({ $0.sessions.outbound(name, key: key) }) { return session }
-    guard settings.serverKeys.indices.contains(key) else { throw EnvelopeError(.noDestination) }
+    if let session = state.withLock({ $0.sessions.outbound(name, key: key.id) }) { return session }
     metrics.rsaSign.increment()
-    let session = try OutboundSession(
-      sender: settings.serverName, key: settings.serverKeys[key].privateKey, receiver: receiver)
-    state.withLock { $0.sessions.store(outbound: session, of: name, publicKey: receiver, key: key) }
+    let session = try OutboundSession(sender: settings.serverName, key: key.privateKey, receiver: receiver)
+    state.withLock { $0.sessions.store(outbound: session, of: name, publicKey: receiver, key: key.id) }
     return session
   }
 
@@ -414,7 +472,7 @@ final class CryptoService: Sendable {
 
   /// The name that a source and a nonce give. A suffix that is not the org of the nonce is refused (corrections).
   private func name(_ source: String, nonce: String) throws(EnvelopeError) -> ClientName {
-    guard let org = nonces[nonce] else { throw EnvelopeError(.nonce) }
+    guard let org = ring.org(nonce) else { throw EnvelopeError(.nonce) }
     guard let name = ClientName(source) else { throw EnvelopeError(.source) }
     guard name.org.isEmpty || name.org == org else { throw EnvelopeError(.source, "suffix of another org") }
     return ClientName(id: name.id, org: org)
@@ -423,7 +481,7 @@ final class CryptoService: Sendable {
   /// A cached key for the source in any org: then its session is worth verifying at once.
   private func hasKey(_ source: String, _ state: inout State) -> Bool {
     guard let name = ClientName(source) else { return false }
-    return settings.orgs.keys.contains { state.sessions.entry(ClientName(id: name.id, org: $0)) != nil }
+    return ring.orgs.keys.contains { state.sessions.entry(ClientName(id: name.id, org: $0)) != nil }
   }
 
   private func reject(_ error: EnvelopeError) -> WorkerReply {
@@ -434,6 +492,7 @@ final class CryptoService: Sendable {
   private func onColdLane(
     _ respond: @escaping @Sendable (WorkerReply) -> Void, _ work: @escaping @Sendable () -> WorkerReply
   ) {
+    metrics.coldJobs.increment()
     if !cold.submit({ respond(work()) }) {
       metrics.overloaded.increment()
       respond(.overloaded)

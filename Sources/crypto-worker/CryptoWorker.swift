@@ -82,12 +82,16 @@ struct CryptoWorker: AsyncParsableCommand {
       Double(service.health().sessions)
     }
     metrics.registry.gauge("worker_cold_depth", "Requests that wait for RSA.") { Double(lane.depth) }
+    metrics.registry.gauge("worker_cold_limit", "Requests that may wait for RSA; more are refused.") {
+      Double(lane.limit)
+    }
 
-    let watch = CertificateWatch(items: CertificateWatch.items(of: file, file: config), logger: logger)
-    watch.register(metrics.registry)
-    let watching = Task { await watch.run() }
-    defer { watching.cancel() }
-    logPreviousKeys(file, logger)
+    let hangup = HangupSignal()
+    let follower = WorkerFileFollower(
+      path: config, inUse: file, service: service, registry: metrics.registry, logger: logger,
+      isAsked: { hangup.take() })
+    let following = Task { await follower.run() }
+    defer { following.cancel() }
     let limited = RateLimitedLog(logger: logger)
     MemoryLock.lock(logger)
     let sessions = SnapshotFile(path: snapshotPath(endpoint), logger: logger)
@@ -97,7 +101,7 @@ struct CryptoWorker: AsyncParsableCommand {
       server = try WorkerServer(
         endpoint: endpoint, curve: curve, notes: { Self.note($0, logger, limited, metrics) }
       ) {
-        request, _, respond in service.handle(request) { respond($0) }
+        request, header, respond in service.handle(request, patience: header.milliseconds) { respond($0) }
       }
     } catch {
       logger.error("cannot listen on \(endpoint): \(error)")
@@ -108,7 +112,7 @@ struct CryptoWorker: AsyncParsableCommand {
       "ready",
       metadata: [
         "endpoint": "\(server.endpoint)", "sessions": "\(settings.expectedClients)", "cold_threads": "\(threads)",
-        "orgs": "\(settings.orgs.count)",
+        "orgs": "\(settings.keyring.orgs.count)",
       ])
     let signal = await shutdown.wait()
     logger.info("stopping", metadata: ["signal": "\(signal.map(String.init) ?? "none")"])
@@ -140,19 +144,10 @@ struct CryptoWorker: AsyncParsableCommand {
       let curve = try file.curve.map {
         try CurveKeys(publicKey: $0.publicKey, secretKey: $0.secretKey, peerPublicKeys: $0.peerPublicKeys)
       }
-      var orgs = file.orgs
-      orgs[""] = file.nonce
-      let key = try Self.key(file.privateKey, file.certificate, config, "Frontend")
-      // A key whose time is over is not even read into memory.
-      let previous = try file.previousKeys.enumerated().filter { $1.acceptUntil > Date() }.map { index, previous in
-        ServerKey(
-          privateKey: try Self.key(
-            previous.privateKey, previous.certificate, config, "Frontend.previous_private_keys[\(index)]"),
-          acceptedUntil: previous.acceptUntil)
-      }
-      let settings = CryptoService.Settings(
-        name: name, serverName: file.pinnedServerName, privateKey: key, previousKeys: previous, orgs: orgs,
+      var settings = CryptoService.Settings(
+        name: name, serverName: file.pinnedServerName, keyring: try Keyring(file, path: config),
         expectedClients: file.resources.expectedClients)
+      settings.unwrapsPerSecond = file.resources.enrollmentsPerSecond
       return (settings, endpoint.description, curve, file)
     } catch is CleanExit {
       Self.fail("\(config): CryptoWorkers.bind_endpoint: expected an endpoint here or with --bind, found none")
@@ -164,38 +159,6 @@ struct CryptoWorker: AsyncParsableCommand {
       Self.fail("\(error)")
     }
     throw ExitCode(78)
-  }
-
-  /// A message key that belongs to its certificate.
-  private static func key(
-    _ privateKey: String, _ certificate: String, _ file: String, _ path: String
-  ) throws -> RSAPrivateKey {
-    let key: RSAPrivateKey
-    do throws(RSAPrivateKey.Failure) {
-      key = try RSAPrivateKey(pem: privateKey)
-    } catch {
-      throw ConfigurationError(
-        file: file, key: "\(path).private_key", expected: "an RSA key in PEM", found: "none that can be used: \(error)")
-    }
-    guard try Certificate(pem: certificate).rsaPublicKey() == key.publicKey else {
-      throw ConfigurationError(
-        file: file, key: "\(path).certificate", expected: "the certificate of \(path).private_key",
-        found: "the certificate of another key")
-    }
-    return key
-  }
-
-  private func logPreviousKeys(_ file: WorkerConfig, _ logger: Logger) {
-    for key in file.previousKeys {
-      let until = key.acceptUntil.formatted(.iso8601)
-      if key.acceptUntil > Date() {
-        logger.info("a previous message key is accepted too", metadata: ["until": "\(until)"])
-      } else {
-        logger.notice(
-          "a previous message key is no longer accepted; remove it from the file with: microraptor config reissue",
-          metadata: ["since": "\(until)", "file": "\(config)"])
-      }
-    }
   }
 
   private static func fail(_ text: String) {

@@ -1,16 +1,5 @@
 import Envelope
-import Foundation
-import PKI
 import PublicIdentity
-
-/// One of the server's message keys: the current one, or one that `microraptor config rotate` replaced.
-struct ServerKey: Sendable {
-  let privateKey: RSAPrivateKey
-  /// From then on the key opens nothing; nil for the current key.
-  var acceptedUntil: Date?
-
-  func isAccepted(at now: Date) -> Bool { acceptedUntil.map { now < $0 } ?? true }
-}
 
 /// The sessions with clients, apart for each server key (crypto.md §7, server.md §11).
 ///
@@ -23,9 +12,9 @@ struct ServerSessions: Sendable {
     let publicKey: RSAPublicKey
     let inbound: InboundSession?
     let outbound: OutboundSession?
-    let key: Int
+    let key: KeyID
 
-    init(name: ClientName, entry: SessionCache.Entry, key: Int) {
+    init(name: ClientName, entry: SessionCache.Entry, key: KeyID) {
       self.name = name
       publicKey = entry.publicKey
       inbound = entry.inbound
@@ -33,7 +22,7 @@ struct ServerSessions: Sendable {
       self.key = key
     }
 
-    init(name: ClientName, publicKey: RSAPublicKey, outbound: OutboundSession?, key: Int) {
+    init(name: ClientName, publicKey: RSAPublicKey, outbound: OutboundSession?, key: KeyID) {
       self.name = name
       self.publicKey = publicKey
       inbound = nil
@@ -43,41 +32,51 @@ struct ServerSessions: Sendable {
   }
 
   private struct Keyed {
+    let key: KeyID
     var cache: SessionCache
     var waiting: UnauthenticatedSessions
     var isRetired = false
   }
 
-  private var keyed: [Keyed]
+  private var keyed: [Keyed] = []
   private let capacity: Int
   private let waitingCapacity: Int
 
   /// - Parameters:
-  ///   - keys: their number, the current one first.
+  ///   - keys: the current one first.
   ///   - capacity: clients of each key.
-  init(keys: Int, capacity: Int) {
+  init(keys: [KeyID], capacity: Int) {
     self.capacity = capacity
     waitingCapacity = max(1024, capacity / 4)
-    keyed = []
-    for _ in 0..<max(1, keys) { keyed.append(empty()) }
+    setKeys(keys)
   }
 
-  private func empty() -> Keyed {
+  /// From now on these are the keys; sessions of keys that stay are kept, those of others end.
+  mutating func setKeys(_ keys: [KeyID]) {
+    keyed = keys.map { key in
+      keyed.first { $0.key == key } ?? empty(key)
+    }
+  }
+
+  private func empty(_ key: KeyID) -> Keyed {
     Keyed(
-      cache: SessionCache(capacity: capacity), waiting: UnauthenticatedSessions(capacity: waitingCapacity))
+      key: key, cache: SessionCache(capacity: capacity), waiting: UnauthenticatedSessions(capacity: waitingCapacity))
   }
 
   /// Clients with a session.
   var count: Int { keyed.reduce(0) { $0 + $1.cache.count } }
 
-  /// The caches in the order of the keys, for a snapshot.
-  var caches: [SessionCache] { keyed.map(\.cache) }
+  /// The clients' sessions of a key, for a snapshot.
+  func cache(_ key: KeyID) -> SessionCache? { keyed.first { $0.key == key }?.cache }
+
+  /// Where a key's sessions are, unless it has been retired or is unknown.
+  private func place(_ key: KeyID) -> Int? { keyed.firstIndex { $0.key == key && !$0.isRetired } }
 
   /// The session with exactly this `encrypted_cipher`. Counts as a use.
-  mutating func inbound(_ encryptedCipher: [UInt8]) -> Known? {
-    for key in keyed.indices {
-      if let (name, entry) = keyed[key].cache.inbound(encryptedCipher) {
-        return Known(name: name, entry: entry, key: key)
+  mutating func inbound(_ encryptedCipher: UnsafeRawBufferPointer) -> Known? {
+    for place in keyed.indices {
+      if let (name, entry) = keyed[place].cache.inbound(encryptedCipher) {
+        return Known(name: name, entry: entry, key: keyed[place].key)
       }
     }
     return nil
@@ -85,60 +84,60 @@ struct ServerSessions: Sendable {
 
   /// What is known of a client. Counts as a use.
   mutating func entry(_ name: ClientName) -> Known? {
-    for key in keyed.indices {
-      if let entry = keyed[key].cache.entry(name) { return Known(name: name, entry: entry, key: key) }
+    for place in keyed.indices {
+      if let entry = keyed[place].cache.entry(name) { return Known(name: name, entry: entry, key: keyed[place].key) }
     }
     return nil
   }
 
   /// Our session towards a client, of one key.
-  mutating func outbound(_ name: ClientName, key: Int) -> OutboundSession? {
-    keyed.indices.contains(key) ? keyed[key].cache.entry(name)?.outbound : nil
+  mutating func outbound(_ name: ClientName, key: KeyID) -> OutboundSession? {
+    place(key).flatMap { keyed[$0].cache.entry(name)?.outbound }
   }
 
   /// Takes an authenticated session. The client's sessions of other keys leave: it has changed to this one.
-  mutating func store(inbound session: InboundSession, of name: ClientName, publicKey: RSAPublicKey, key: Int) {
-    guard keyed.indices.contains(key), !keyed[key].isRetired else { return }
-    for other in keyed.indices where other != key { keyed[other].cache.forget(name) }
-    keyed[key].cache.store(inbound: session, of: name, publicKey: publicKey)
-    keyed[key].waiting.remove(session.encryptedCipher)
+  mutating func store(inbound session: InboundSession, of name: ClientName, publicKey: RSAPublicKey, key: KeyID) {
+    guard let place = place(key) else { return }
+    for other in keyed.indices where other != place { keyed[other].cache.forget(name) }
+    keyed[place].cache.store(inbound: session, of: name, publicKey: publicKey)
+    keyed[place].waiting.remove(session.encryptedCipher)
   }
 
   /// Takes a session of ours towards a client.
-  mutating func store(outbound session: OutboundSession, of name: ClientName, publicKey: RSAPublicKey, key: Int) {
-    guard keyed.indices.contains(key), !keyed[key].isRetired else { return }
-    keyed[key].cache.store(outbound: session, of: name, publicKey: publicKey)
+  mutating func store(outbound session: OutboundSession, of name: ClientName, publicKey: RSAPublicKey, key: KeyID) {
+    guard let place = place(key) else { return }
+    keyed[place].cache.store(outbound: session, of: name, publicKey: publicKey)
   }
 
   /// An unauthenticated session, and the key that opened it.
-  mutating func waiting(_ encryptedCipher: [UInt8], now: UInt64) -> (session: InboundSession, key: Int)? {
-    for key in keyed.indices {
-      if let session = keyed[key].waiting.session(encryptedCipher, now: now) { return (session, key) }
+  mutating func waiting(_ encryptedCipher: [UInt8], now: UInt64) -> (session: InboundSession, key: KeyID)? {
+    for place in keyed.indices {
+      if let session = keyed[place].waiting.session(encryptedCipher, now: now) { return (session, keyed[place].key) }
     }
     return nil
   }
 
-  mutating func store(waiting session: InboundSession, key: Int, now: UInt64) {
-    guard keyed.indices.contains(key), !keyed[key].isRetired else { return }
-    keyed[key].waiting.store(session, now: now)
+  mutating func store(waiting session: InboundSession, key: KeyID, now: UInt64) {
+    guard let place = place(key) else { return }
+    keyed[place].waiting.store(session, now: now)
   }
 
   /// Drops all of a client.
   mutating func forget(_ name: ClientName) {
-    for key in keyed.indices { keyed[key].cache.forget(name) }
+    for place in keyed.indices { keyed[place].cache.forget(name) }
   }
 
   /// Ends the sessions of a key for good.
-  mutating func retire(_ key: Int) {
-    guard keyed.indices.contains(key), !keyed[key].isRetired else { return }
-    keyed[key] = empty()
-    keyed[key].isRetired = true
+  mutating func retire(_ key: KeyID) {
+    guard let place = place(key) else { return }
+    keyed[place] = empty(key)
+    keyed[place].isRetired = true
   }
 
   /// Takes over the sessions of a former process.
-  mutating func restore(_ cache: SessionCache, key: Int) {
-    guard keyed.indices.contains(key), !keyed[key].isRetired else { return }
-    keyed[key].cache = cache
+  mutating func restore(_ cache: SessionCache, key: KeyID) {
+    guard let place = place(key) else { return }
+    keyed[place].cache = cache
   }
 }
 

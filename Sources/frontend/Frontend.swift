@@ -47,7 +47,10 @@ struct Frontend: AsyncParsableCommand {
   @Option(help: "Seconds over which waiting readers are ended after SIGTERM.")
   var drainSeconds = 10
 
-  @Flag(help: "Demand a PROXY protocol header (version 1 or 2) on connections from Frontend.trusted_proxies.")
+  @Flag(
+    help: ArgumentHelp(
+      "Demand a PROXY protocol header (version 1 or 2) on connections from Frontend.trusted_proxies.",
+      discussion: "As Frontend.proxy_protocol in the file."))
   var proxyProtocol = false
 
   @Flag(name: .shortAndLong, help: "More log lines; twice for all.")
@@ -83,12 +86,13 @@ struct Frontend: AsyncParsableCommand {
   private func serve(_ file: FrontendConfig, _ logger: Logger, _ shutdown: ShutdownSignal) async throws {
     let parts = try await Parts(file, endpoints: worker, logger: logger, fail: fail)
     let group = MultiThreadedEventLoopGroup.singleton
-    if proxyProtocol, file.frontend.trustedProxies.isEmpty {
+    let demandsHeader = proxyProtocol || file.frontend.proxyProtocol
+    if demandsHeader, file.frontend.trustedProxies.isEmpty {
       try fail(78, "--proxy-protocol needs the proxies' addresses, for example: trusted_proxies: [127.0.0.1/32]")
     }
     let server = FrontendServer(
       group: group,
-      setup: ConnectionSetup(router: parts.router, tls: parts.tls, proxies: proxyProtocol ? parts.proxies : nil),
+      setup: ConnectionSetup(router: parts.router, tls: parts.tls, proxies: demandsHeader ? parts.proxies : nil),
       connections: parts.connections, connectionsPerSecond: file.frontend.resources.connectionsPerSecond)
     let address = bindAddress ?? file.frontend.bindAddress
     let port = bindPort ?? file.frontend.bindPort
@@ -99,18 +103,24 @@ struct Frontend: AsyncParsableCommand {
       try fail(71, "cannot listen on \(address):\(port): \(error)")
     }
     let monitoring = try await startMonitoring(file, parts, group, logger)
+    let hangup = HangupSignal()
+    let follower = ConfigFollower(
+      path: config, inUse: file, followsWorkers: parts.followsWorkers, router: parts.router, tls: parts.tls,
+      workers: parts.workers, logger: logger, isAsked: { hangup.take() })
     logger.info(
       "ready",
       metadata: [
         "address": "\(address):\(channel.localAddress?.port ?? port)", "tls": "\(parts.tls != nil)",
-        "workers": "\(parts.endpoints.joined(separator: " "))", "base_path": "\(file.frontend.basePath)/",
+        "workers": "\(parts.link.snapshot.inFlight.keys.sorted().joined(separator: " "))", "base_path": "\(file.frontend.basePath)/",
       ])
     await withTaskGroup(of: Void.self) { tasks in
       tasks.addTask { await parts.gate.watch(parts.store) }
       tasks.addTask { await parts.followEvents() }
       tasks.addTask { await parts.maintain() }
       tasks.addTask { await parts.reader.followBoard() }
-      if let tls = parts.tls { tasks.addTask { await CertificateWatcher(tls: tls, logger: logger).run() } }
+      tasks.addTask { await parts.certificates.run() }
+      tasks.addTask { await parts.workers.run() }
+      tasks.addTask { await follower.run() }
       let signal = await shutdown.wait()
       logger.info("stopping", metadata: ["signal": "\(signal.map(String.init) ?? "none")"])
       parts.gate.stop()

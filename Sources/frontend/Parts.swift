@@ -10,7 +10,11 @@ import WorkerLink
 struct Parts: Sendable {
   let store: any Store
   let link: WorkerLink
-  let endpoints: [String]
+  /// Keeps the link's workers up to date.
+  let workers: WorkerFollower
+  /// The configuration names the workers, not the command line.
+  let followsWorkers: Bool
+  let certificates: CertificateWatcher
   let gate: HealthGate
   let metrics: FrontendMetrics
   let router: Router
@@ -32,12 +36,12 @@ struct Parts: Sendable {
     let metrics = FrontendMetrics(MetricsRegistry())
     let limited = RateLimitedLog(logger: logger)
     self.metrics = metrics
+    let directory: WorkerDirectory
     do {
       tls = try ServerTLS.make(file.frontend, file.client)
-      endpoints =
-        try arguments.isEmpty
-        ? file.cryptoWorkers.endpoints.map(\.description)
-        : arguments.map { try file.cryptoWorkers.endpoint($0).description }
+      directory = WorkerDirectory(
+        try arguments.isEmpty ? file.cryptoWorkers.endpoints : arguments.map { try file.cryptoWorkers.endpoint($0) },
+        isEncrypted: file.cryptoWorkers.curve != nil)
     } catch {
       try fail(78, "\(error)")
     }
@@ -58,12 +62,14 @@ struct Parts: Sendable {
       let curve = try file.cryptoWorkers.curve.map {
         try CurveKeys(publicKey: $0.publicKey, secretKey: $0.secretKey, peerPublicKeys: $0.peerPublicKeys)
       }
-      link = try WorkerLink(endpoints: endpoints, routingSecret: file.cryptoWorkers.routingSecret, curve: curve) {
+      link = try WorkerLink(endpoints: directory.workers, routingSecret: file.cryptoWorkers.routingSecret, curve: curve) {
         Self.note($0, logger, limited)
       }
     } catch {
       try fail(71, "the link to the crypto-workers cannot be set up: \(error)")
     }
+    followsWorkers = arguments.isEmpty
+    workers = WorkerFollower(directory, limited: limited) { [link] in link.setWorkers($0) }
     gate = HealthGate(logger: logger, metrics: metrics)
     let opener = BodyOpener(link: link, store: store, limited: limited)
     let enrollment = Enrollment(store: store, metrics: metrics, logger: logger)
@@ -76,6 +82,9 @@ struct Parts: Sendable {
       header: file.frontend.proxyHeader,
       ranges: file.frontend.trustedProxies.compactMap(TrustedProxies.Range.init))
     router = Self.router(file, proxies, control, reader, gate, metrics, limited)
+    certificates = CertificateWatcher(
+      tls: tls, others: [.message(router), .authority(file.client.caCertificate)], logger: logger)
+    for certificate in certificates.watched { certificate.register(metrics.registry) }
     if let tls {
       metrics.registry.gauge(
         "frontend_tls_certificate_expiry_seconds", "Seconds until the TLS certificate in use expires."
@@ -117,6 +126,10 @@ struct Parts: Sendable {
     case .workerDown(let worker): logger.warning("crypto-worker is gone", metadata: ["worker": "\(worker)"])
     case .workerStalled(let worker):
       logger.warning("crypto-worker does not answer", metadata: ["worker": "\(worker)"])
+    case .workerRemoved(let worker):
+      logger.info("crypto-worker was taken out of the configuration", metadata: ["worker": "\(worker)"])
+    case .unusable(let worker, let reason):
+      logger.error("crypto-worker cannot be connected to: \(reason)", metadata: ["worker": "\(worker)"])
     case .workerDraining(let worker): logger.info("crypto-worker is leaving", metadata: ["worker": "\(worker)"])
     case .resent(_, let worker):
       limited.log(.info, "resent", "a request was sent to another crypto-worker", metadata: ["from": "\(worker)"])

@@ -108,7 +108,12 @@ final class RoleConfigTests: XCTestCase {
       XCTAssertEqual(try WorkerEndpoint(endpoint, isEncrypted: true).needsCurve, true)
     }
     XCTAssertTrue(frontend("tcp://127.0.0.1:9000", "tcp://*:9000").contains("use tcp://0.0.0.0:port"))
-    for endpoint in ["tcp://a b:1", "tcp://a", "tcp://:1", "tcp://a;b:1"] {
+    XCTAssertEqual(
+      try WorkerEndpoint("dns+tcp://workers.example:9000", isEncrypted: true),
+      .dns(host: "workers.example", port: 9000))
+    XCTAssertThrowsError(try WorkerEndpoint("dns+tcp://workers.example:9000"), "needs CURVE")
+    XCTAssertEqual(try WorkerEndpoint("dns+tcp://localhost:9").description, "dns+tcp://localhost:9")
+    for endpoint in ["tcp://a b:1", "tcp://a", "dns+tcp://a", "dns+tcp://:1", "tcp://:1", "tcp://a;b:1"] {
       XCTAssertThrowsError(try WorkerEndpoint(endpoint, isEncrypted: true), endpoint)
     }
     for endpoint in ["ipc://relative", "ipc://@abstract", "inproc://x", "ipc:///" + String(repeating: "a", count: 120)]

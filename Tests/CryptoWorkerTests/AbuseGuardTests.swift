@@ -48,6 +48,17 @@ final class AbuseGuardTests: XCTestCase {
     }
   }
 
+  /// This machine's own address is a proxy's: it is given more, but not everything.
+  func testALocalProxyHasMore() {
+    var guardian = AbuseGuard(limits: limits)
+    for _ in 0..<900 { guardian.failed("127.0.0.1", now: 0) }
+    XCTAssertTrue(guardian.admits("127.0.0.1", now: 0))
+    for _ in 0..<200 { guardian.failed("127.0.0.1", now: 0) }
+    XCTAssertFalse(guardian.admits("127.0.0.1", now: 0))
+    for _ in 0..<5 { guardian.failed("127.0.0.2", now: 0) }
+    XCTAssertFalse(guardian.admits("127.0.0.2", now: 0))
+  }
+
   func testTheTableIsBounded() {
     var guardian = AbuseGuard(limits: limits)
     for number in 0..<1_000 { guardian.failed("address \(number)", now: 0) }

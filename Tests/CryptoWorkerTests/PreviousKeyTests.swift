@@ -198,6 +198,56 @@ final class PreviousKeyTests: XCTestCase {
     }
   }
 
+  /// The file was rotated while the worker runs: sessions go on, and both certificates are served from then on.
+  func testKeysAreTakenUpWhileRunning() async throws {
+    let bench = try bench(Self.oldKey.get(), [])
+    let old = try client(Self.oldKey.get())
+    _ = try await confirmed(bench, old)
+    let early = try client(Self.newKey.get())
+    let body = try early.body()
+    let refused = await bench.ask(.open(body: body, acknowledge: false))
+    XCTAssertEqual(refused, .rejected(reason: EnvelopeError.Code.decryption.rawValue))
+    let end = Self.start.addingTimeInterval(30 * 86_400)
+    bench.service.replace(
+      Keyring(
+        keys: [
+          ServerKey(privateKey: try Self.newKey.get()),
+          ServerKey(privateKey: try Self.oldKey.get(), acceptedUntil: end),
+        ], orgs: ["": "root", "ONEW": "another"]))
+    let operations = bench.metrics.rsaDecrypt.value
+    let warm = try opened(await bench.ask(.open(body: try old.body(), acknowledge: true)))
+    XCTAssertEqual(try old.agent.open(warm.acknowledgement), [[]])
+    XCTAssertEqual(bench.metrics.rsaDecrypt.value, operations, "its session was kept")
+    // The body that no key opened before is not refused for its former failure.
+    let opened = await bench.ask(.open(body: body, acknowledge: false))
+    XCTAssertEqual(opened, .unverified(source: early.id))
+    bench.service.replace(Keyring(keys: [ServerKey(privateKey: try Self.newKey.get())], orgs: ["": "root"]))
+    let gone = await bench.ask(.open(body: try old.body(), acknowledge: false))
+    XCTAssertEqual(gone, .rejected(reason: EnvelopeError.Code.decryption.rawValue))
+  }
+
+  /// A worker that never saw the client seals with the key whose certificate the client has, as the frontend says.
+  func testAnotherWorkerSealsWithTheClientsKey() async throws {
+    let first = try rotated()
+    let client = try client(Self.oldKey.get())
+    let opened = try await confirmed(first, client)
+    let second = try rotated()
+    func sealed(_ keyID: UInt64) async throws -> [UInt8] {
+      let request = WorkerRequest.seal(
+        routingKey: [1], source: client.id, publicKey: client.der, list: [9], keyID: keyID)
+      guard case .sealed(let body) = await second.ask(request) else { throw EnvelopeError(.noSession) }
+      _ = await second.ask(.forget(source: client.id))
+      return body
+    }
+    let right = try await sealed(opened.keyID)
+    XCTAssertEqual(try client.agent.open(right), [[9]])
+    let other = try await sealed(0)
+    XCTAssertThrowsError(try client.agent.open(other), "signed by the current key")
+    second.calendar.advance(days: 31)
+    let late = try await sealed(opened.keyID)
+    XCTAssertThrowsError(try client.agent.open(late), "the former key's time is over")
+  }
+
   func testDamagedBundlesCostNothing() throws {
     let parts: [[UInt8]] = [[1, 2, 3], [], [UInt8](repeating: 7, count: 300)]
     let bundle = SnapshotBundle.join(parts)

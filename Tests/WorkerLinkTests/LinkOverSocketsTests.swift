@@ -84,6 +84,35 @@ final class LinkOverSocketsTests: XCTestCase {
     server.stop()
   }
 
+  /// Workers come and go while requests are answered.
+  func testWorkersAreExchangedWhileRunning() async throws {
+    let notes = EventLog<String>()
+    let (address1, address2) = (endpoint(), endpoint())
+    let first = try worker(address1, notes)
+    let second = try worker(address2, notes)
+    let seen = EventLog<LinkStateMachine.Note>()
+    let link = try WorkerLink(endpoints: [], routingSecret: [1]) { seen.add($0) }
+    async let early = link.request(.forget(source: "early"), timeout: 20_000)
+    link.setWorkers([address1])
+    XCTAssertTrue(seen.wait { $0 == .workerUp(address1) })
+    let answer = await early
+    XCTAssertEqual(answer, .reply(.done))
+    link.setWorkers([address1, address2])
+    XCTAssertTrue(seen.wait { $0 == .workerUp(address2) })
+    link.setWorkers([address2, "tcp://not an address"])
+    XCTAssertTrue(seen.wait { $0 == .workerRemoved(address1) })
+    XCTAssertTrue(seen.wait { if case .unusable = $0 { true } else { false } })
+    first.stop()
+    for key in 0..<40 as Range<UInt8> {
+      let request = WorkerRequest.seal(routingKey: [key], source: "", publicKey: [], list: [])
+      let outcome = await link.request(request, timeout: 10_000)
+      XCTAssertEqual(outcome, .reply(.done))
+    }
+    XCTAssertEqual(Array(link.snapshot.inFlight.keys), [address2])
+    link.stop()
+    second.stop()
+  }
+
   func testAStoppedLinkAnswersAtOnce() async throws {
     let link = try WorkerLink(endpoints: [endpoint()], routingSecret: [1]) { _ in }
     async let waiting = link.request(.health, timeout: 60_000)

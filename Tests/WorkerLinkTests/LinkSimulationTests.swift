@@ -85,7 +85,7 @@ final class LinkSimulationTests: XCTestCase {
     mutating func take(_ frontend: Int, _ actions: [LinkStateMachine.Action]) {
       for action in actions {
         switch action {
-        case .send(let worker, let id, .seal(let key, _, _, _), _):
+        case .send(let worker, let id, .seal(let key, _, _, _, _), _):
           let session = key.enumerated().reduce(0) { $0 | Int($1.element) << (8 * $1.offset) }
           places[session, default: []].insert(worker)
           wire.append(
@@ -96,7 +96,7 @@ final class LinkSimulationTests: XCTestCase {
         case .finish(let id, let outcome):
           if open.remove("\(frontend)#\(id)") == nil { finishedTwice += 1 }
           if case .reply = outcome { answered += 1 } else { failed += 1 }
-        case .note: break
+        case .note, .close: break
         }
       }
     }

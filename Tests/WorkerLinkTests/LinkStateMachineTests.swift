@@ -117,6 +117,77 @@ final class LinkStateMachineTests: XCTestCase {
     XCTAssertEqual(link.usableWorkers, ["a", "b"])
   }
 
+  func testAWorkerJoinsWhileRunning() throws {
+    var link = link(["a"])
+    _ = link.connected("a", now: 0)
+    link.add("b")
+    XCTAssertEqual(link.usableWorkers, ["a"])
+    _ = link.connected("b", now: 1)
+    XCTAssertEqual(link.usableWorkers, ["a", "b"])
+    let targets = (0..<50 as Range<UInt8>).map { target(link.submit(seal($0), deadline: 1000, now: 2).actions) }
+    XCTAssertEqual(Set(targets), ["a", "b"])
+  }
+
+  func testARemovedWorkerAnswersWhatItHasAndIsClosed() throws {
+    var link = link(["a", "b"])
+    _ = link.connected("a", now: 0)
+    _ = link.connected("b", now: 0)
+    let (id, actions) = link.submit(seal(1), deadline: 100_000, now: 0)
+    let first = try XCTUnwrap(target(actions))
+    let other = first == "a" ? "b" : "a"
+    XCTAssertEqual(link.remove(first, now: 1), [.note(.workerRemoved(first))])
+    XCTAssertEqual(link.remove(first, now: 1), [], "once is enough")
+    XCTAssertEqual(link.usableWorkers, [other])
+    XCTAssertEqual(target(link.submit(seal(1), deadline: 1000, now: 2).actions), other)
+    XCTAssertEqual(
+      link.replied(first, id: id, .done, now: 3), [.finish(id: id, .reply(.done)), .close(worker: first)])
+    XCTAssertNil(link.inFlight[first])
+    // One with nothing to answer goes at once, and one that never came too.
+    XCTAssertEqual(link.replied(other, id: id + 1, .done, now: 4), [.finish(id: id + 1, .reply(.done))])
+    XCTAssertEqual(link.remove(other, now: 5), [.note(.workerRemoved(other)), .close(worker: other)])
+    link.add("c")
+    XCTAssertEqual(link.remove("c", now: 6), [.close(worker: "c")])
+  }
+
+  func testARemovedWorkerThatDiesGivesItsRequestsAway() throws {
+    var link = link(["a", "b"])
+    _ = link.connected("a", now: 0)
+    _ = link.connected("b", now: 0)
+    let (id, actions) = link.submit(seal(1), deadline: 100_000, now: 0)
+    let first = try XCTUnwrap(target(actions))
+    _ = link.remove(first, now: 1)
+    let gone = link.disconnected(first, now: 2)
+    XCTAssertEqual(target(gone), first == "a" ? "b" : "a")
+    XCTAssertTrue(gone.contains(.note(.resent(id: id, from: first))))
+    XCTAssertEqual(gone.last, .close(worker: first))
+  }
+
+  func testARemovedWorkerIsTakenBack() throws {
+    var link = link(["a"])
+    _ = link.connected("a", now: 0)
+    let (id, _) = link.submit(seal(1), deadline: 100_000, now: 0)
+    _ = link.remove("a", now: 1)
+    link.add("a")
+    XCTAssertEqual(link.usableWorkers, ["a"])
+    XCTAssertEqual(link.replied("a", id: id, .done, now: 3), [.finish(id: id, .reply(.done))])
+  }
+
+  /// A worker that can keep three times as many sessions gets three times as many.
+  func testWeights() throws {
+    var link = link(["a", "b"])
+    for (worker, sessions) in [("a", 30_000), ("b", 10_000)] as [(String, UInt64)] {
+      _ = link.connected(worker, now: 0)
+      _ = link.replied(worker, id: .max, .health(WorkerHealth(name: worker, sessionLimit: sessions)), now: 1)
+    }
+    var count = 0
+    for number in 0..<2_000 {
+      let key = withUnsafeBytes(of: number) { Array($0) }
+      let request = WorkerRequest.seal(routingKey: key, source: "", publicKey: [], list: [])
+      if target(link.submit(request, deadline: 1000, now: 2).actions) == "a" { count += 1 }
+    }
+    XCTAssertTrue((1_400...1_600).contains(count), "\(count)")
+  }
+
   func testTooManyInFlightAreRefusedAtOnce() {
     var limits = LinkStateMachine.Limits()
     limits.inFlightPerWorker = 2

@@ -134,6 +134,9 @@ struct DeploymentPlan: Sendable, Equatable {
 
   /// Where a worker listens so that frontends reach it at the endpoint. ZeroMQ binds to addresses, not to host names.
   static func bindEndpoint(of endpoint: WorkerEndpoint) -> WorkerEndpoint {
+    if case .dns(let host, let port) = endpoint {
+      return .tcp(host: WorkerEndpoint.isLoopback(host) ? "127.0.0.1" : "0.0.0.0", port: port)
+    }
     guard endpoint.needsCurve, case .tcp(let host, let port) = endpoint else { return endpoint }
     var bytes = in6_addr()
     let isAddress = inet_pton(AF_INET, host, &bytes) == 1 || inet_pton(AF_INET6, host, &bytes) == 1

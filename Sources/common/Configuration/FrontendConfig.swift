@@ -72,6 +72,9 @@ package struct FrontendSection: Sendable, Equatable {
   package var proxyHeader: String?
   /// `trusted_proxies`: addresses or CIDR ranges, default empty; whose `proxy_header` is believed.
   package var trustedProxies: [String] = []
+  /// `proxy_protocol`: bool, default false; demand a PROXY header (version 1 or 2) on connections from `trusted_proxies`.
+  /// `--proxy-protocol` does the same.
+  package var proxyProtocol = false
   package var resources = ResourcesSection()
 
   package init() {}
@@ -96,6 +99,12 @@ extension FrontendSection {
     if proxyHeader != nil, trustedProxies.isEmpty {
       throw section.wrong(
         "proxy_header", "trusted_proxies beside it", "none",
+        remedy: "list the proxies' addresses, for example: trusted_proxies: [127.0.0.1/32]")
+    }
+    proxyProtocol = try section.boolean("proxy_protocol") ?? false
+    if proxyProtocol, trustedProxies.isEmpty {
+      throw section.wrong(
+        "proxy_protocol", "trusted_proxies beside it", "none",
         remedy: "list the proxies' addresses, for example: trusted_proxies: [127.0.0.1/32]")
     }
     if let reader = try section.section("resources") { resources = try ResourcesSection(reader) }
@@ -139,7 +148,9 @@ extension FrontendSection {
 
 /// `CryptoWorkers` in a frontend's file: where the workers are.
 package struct CryptoWorkersSection: Sendable, Equatable {
-  /// `endpoints`: list of `ipc:///path` or `tcp://127.0.0.1:port`; with `curve` also `tcp://host:port`.
+  /// `endpoints`: list of `ipc:///path`, `tcp://127.0.0.1:port` or `dns+tcp://localhost:port`; with `curve` also
+  /// `tcp://host:port` and `dns+tcp://name:port`, whose addresses are looked up again every few seconds. A change of the
+  /// list is taken up while running.
   package var endpoints: [WorkerEndpoint] = []
   /// `routing_secret`: base64 of 32 bytes, the same in all frontends; keys the choice of worker. Secret.
   package var routingSecret: [UInt8] = []

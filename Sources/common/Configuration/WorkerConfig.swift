@@ -49,7 +49,11 @@ package struct WorkerConfig: Sendable, Equatable {
     }
     config.curve = try workers?.section("curve").map(CurveSection.init)
     if let workers, let text = try workers.string("bind_endpoint"), !text.isEmpty {
-      config.bindEndpoint = try workers.endpoint("bind_endpoint", text, isEncrypted: config.curve != nil)
+      let endpoint = try workers.endpoint("bind_endpoint", text, isEncrypted: config.curve != nil)
+      if case .dns = endpoint {
+        throw workers.wrong("bind_endpoint", "ipc:///path or tcp://address:port", SectionReader.shown(text))
+      }
+      config.bindEndpoint = endpoint
     }
     if let reader = try root.section("Monitoring") { config.monitoring = try MonitoringSection(reader) }
     if let reader = try root.section("Logging") { config.logging = try LoggingSection(reader) }

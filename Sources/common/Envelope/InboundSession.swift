@@ -3,6 +3,10 @@ import PKI
 import PublicIdentity
 import Wire
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// A peer's session after its RSA wrapping was opened once: opens every further body of it without RSA
 /// (crypto.md §6 step 3). It is *unauthenticated* until `verify` succeeded with the sender's key.
 package final class InboundSession: Sendable {
@@ -24,6 +28,12 @@ package final class InboundSession: Sendable {
     self.signedDigestInput = plain
     self.signature = signature
     self.cipher = cipher
+  }
+
+  /// Whether these are exactly the session's bytes.
+  func hasCipher(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard bytes.count == encryptedCipher.count, let base = bytes.baseAddress else { return false }
+    return encryptedCipher.withUnsafeBytes { own in own.baseAddress.map { memcmp($0, base, bytes.count) == 0 } ?? false }
   }
 
   /// Checks the sender's signature of the session (crypto.md §6 step 10).
@@ -111,13 +121,16 @@ package final class InboundSession: Sendable {
   private static func checkMAC(
     _ cipher: SessionCipher, _ body: UnsafeRawBufferPointer, _ scan: EnvelopeScan
   ) throws(EnvelopeError) {
-    let pieces = [scan.encrypted, scan.encryptedCipher, scan.encryptedCipherMetadata, scan.packetIV]
-      .map { UnsafeRawBufferPointer(rebasing: body[$0]) }
-    let expected = try cipher.authenticate(pieces, version: scan.apiVersion)
-    let sent = UnsafeRawBufferPointer(rebasing: body[scan.fullHMAC])
-    guard sent.count == expected.count, CRYPTO_memcmp(expected, sent.baseAddress, expected.count) == 0 else {
-      throw EnvelopeError(.hmac)
+    func piece(_ range: Range<Int>) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: body[range]) }
+    let expected = try cipher.authenticate(
+      piece(scan.encrypted), piece(scan.encryptedCipher), piece(scan.encryptedCipherMetadata), piece(scan.packetIV),
+      version: scan.apiVersion)
+    let sent = piece(scan.fullHMAC)
+    let isRight = withUnsafeBytes(of: expected) { expected in
+      sent.count == SessionCipher.macSize
+        && CRYPTO_memcmp(expected.baseAddress, sent.baseAddress, SessionCipher.macSize) == 0
     }
+    guard isRight else { throw EnvelopeError(.hmac) }
   }
 
   private static func content(

@@ -76,21 +76,17 @@ package final class OutboundSession: Sendable {
   private func authenticate(
     _ cipher: SessionCipher, _ encrypted: [UInt8], _ iv: [UInt8]
   ) throws(EnvelopeError) -> [UInt8] {
-    var result: Result<[UInt8], EnvelopeError> = .failure(EnvelopeError(.libcrypto))
-    encrypted.withUnsafeBytes { first in
+    let mac = encrypted.withUnsafeBytes { first in
       encryptedCipher.withUnsafeBytes { second in
         encryptedMetadata.withUnsafeBytes { third in
           iv.withUnsafeBytes { fourth in
-            do throws(EnvelopeError) {
-              result = .success(
-                try cipher.authenticate([first, second, third, fourth], version: Self.apiVersion))
-            } catch {
-              result = .failure(error)
+            Result { () throws(EnvelopeError) in
+              try cipher.authenticate(first, second, third, fourth, version: Self.apiVersion)
             }
           }
         }
       }
     }
-    return try result.get()
+    return withUnsafeBytes(of: try mac.get()) { Array($0.prefix(SessionCipher.macSize)) }
   }
 }

@@ -52,24 +52,30 @@ final class SessionCipher: @unchecked Sendable {
     }
   }
 
-  /// HMAC over the pieces, in order (crypto.md §5 step 4).
-  func authenticate(_ pieces: [UnsafeRawBufferPointer], version: UInt32) throws(EnvelopeError) -> [UInt8] {
-    guard EVP_MAC_init(mac, nil, 0, nil) == 1 else { throw EnvelopeError(.libcrypto) }
-    for piece in pieces where piece.count > 0 {
-      guard EVP_MAC_update(mac, piece.bindMemory(to: UInt8.self).baseAddress, piece.count) == 1 else {
-        throw EnvelopeError(.libcrypto)
+  /// A MAC on the stack.
+  typealias MAC = (UInt64, UInt64, UInt32)
+
+  /// HMAC over the four pieces, in order, and the version (crypto.md §5 step 4).
+  func authenticate(
+    _ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer, _ third: UnsafeRawBufferPointer,
+    _ fourth: UnsafeRawBufferPointer, version: UInt32
+  ) throws(EnvelopeError) -> MAC {
+    var version = version.littleEndian
+    var result: MAC = (0, 0, 0)
+    var length = 0
+    let isDone = withUnsafeBytes(of: &version) { version in
+      withUnsafeMutableBytes(of: &result) { result in
+        EVP_MAC_init(mac, nil, 0, nil) == 1 && update(first) && update(second) && update(third) && update(fourth)
+          && update(version)
+          && EVP_MAC_final(mac, result.bindMemory(to: UInt8.self).baseAddress, &length, Self.macSize) == 1
       }
     }
-    let versionBytes = (0..<4).map { UInt8(truncatingIfNeeded: version >> (8 * UInt32($0))) }
-    guard EVP_MAC_update(mac, versionBytes, 4) == 1 else { throw EnvelopeError(.libcrypto) }
-    var length = 0
-    var status: Int32 = 0
-    let result = [UInt8](unsafeUninitializedCapacity: Self.macSize) { buffer, count in
-      status = EVP_MAC_final(mac, buffer.baseAddress, &length, Self.macSize)
-      count = status == 1 ? length : 0
-    }
-    guard status == 1, result.count == Self.macSize else { throw EnvelopeError(.libcrypto) }
+    guard isDone, length == Self.macSize else { throw EnvelopeError(.libcrypto) }
     return result
+  }
+
+  private func update(_ piece: UnsafeRawBufferPointer) -> Bool {
+    piece.count == 0 || EVP_MAC_update(mac, piece.bindMemory(to: UInt8.self).baseAddress, piece.count) == 1
   }
 
   /// Decrypts and removes the padding, which must be 1 to 16 equal bytes (crypto.md §6, robustness).
@@ -88,9 +94,9 @@ final class SessionCipher: @unchecked Sendable {
     }
     guard status == 1, plain.count == cipherText.count, let last = plain.last else { throw EnvelopeError(.libcrypto) }
     let padding = Int(last)
-    guard (1...Self.blockSize).contains(padding), plain.suffix(padding).allSatisfy({ $0 == last }) else {
-      throw EnvelopeError(.padding)
-    }
+    guard (1...Self.blockSize).contains(padding) else { throw EnvelopeError(.padding) }
+    // A valid length is at least one block, so this many bytes are there.
+    for index in plain.count - padding..<plain.count where plain[index] != last { throw EnvelopeError(.padding) }
     plain.removeLast(padding)
     return plain
   }

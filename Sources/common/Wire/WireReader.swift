@@ -120,6 +120,11 @@ package struct WireWriter {
     bytes.append(UInt8(truncatingIfNeeded: rest))
   }
 
+  /// The bytes of a number, little endian, without a tag.
+  package mutating func raw(_ value: some FixedWidthInteger) {
+    withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+  }
+
   /// A varint field; zero is left out, as proto3 does.
   package mutating func field(_ number: UInt64, _ value: UInt64) {
     guard value != 0 else { return }

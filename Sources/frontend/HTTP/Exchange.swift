@@ -42,6 +42,11 @@ extension Exchange {
 
   func finish(_ bytes: [UInt8]) { finish(bytes, written: nil) }
 
+  func complete(_ bytes: [UInt8]) {
+    startStream()
+    finish(bytes)
+  }
+
   /// Runs on the exchange's loop, at once when already there: what a callback of the loop decides must not be overtaken by
   /// another thread's call.
   func onLoop(_ body: @escaping @Sendable () -> Void) {

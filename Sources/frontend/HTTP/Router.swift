@@ -72,7 +72,7 @@ final class Router: Sendable {
   let webSocket: WebSocketLimits
   let uploads: UploadRates
   private let basePath: String
-  private let serverPEM: [UInt8]
+  private let serverPEM: Mutex<[UInt8]>
   private let proxies: TrustedProxies
   private let control: any BodyService
   private let reader: any BodyService
@@ -89,7 +89,7 @@ final class Router: Sendable {
     self.timeouts = timeouts
     self.webSocket = webSocket
     self.basePath = basePath
-    self.serverPEM = Array(serverPEM.utf8)
+    self.serverPEM = Mutex(Array(serverPEM.utf8))
     self.limits = limits
     self.slots = slots
     self.proxies = proxies
@@ -99,6 +99,12 @@ final class Router: Sendable {
     self.metrics = metrics
     self.limited = limited
   }
+
+  /// What `/server.pem` serves.
+  var certificate: [UInt8] { serverPEM.withLock { $0 } }
+
+  /// From now on this is `/server.pem`.
+  func serve(certificate: String) { serverPEM.withLock { $0 = Array(certificate.utf8) } }
 
   func route(_ uri: String) -> Route {
     let path = uri.prefix { $0 != "?" }
@@ -142,7 +148,7 @@ final class Router: Sendable {
   func handle(_ route: Route, _ exchange: any Exchange, _ body: [UInt8]) {
     switch route {
     case .serverPEM:
-      exchange.respond(.ok, bytes: serverPEM, headers: [("Content-Type", "text/plain; charset=utf-8")])
+      exchange.respond(.ok, bytes: certificate, headers: [("Content-Type", "text/plain; charset=utf-8")])
     case .control:
       metrics.received.increment()
       // Results are taken while stopping: each is one less for another frontend.

@@ -10,6 +10,8 @@ final class WaitingReader: Sendable {
   let facts: ReaderFacts
   /// The client's session, which chooses the worker that seals.
   let routingKey: [UInt8]
+  /// The server's key that the session was wrapped for.
+  let keyID: UInt64
 
   private struct Timers {
     var pad: RepeatedTask?
@@ -28,12 +30,13 @@ final class WaitingReader: Sendable {
   ///   - look: asks the store for tasks and then calls `foundNothing` or `deliver`.
   ///   - ended: called once, when the answer is complete or the agent has gone.
   init(
-    client: ClientName, exchange: any Exchange, routingKey: [UInt8],
+    client: ClientName, exchange: any Exchange, routingKey: [UInt8], keyID: UInt64 = 0,
     look: @escaping @Sendable (WaitingReader) -> Void, ended: @escaping @Sendable (WaitingReader) -> Void
   ) {
     self.client = client
     self.exchange = exchange
     self.routingKey = routingKey
+    self.keyID = keyID
     facts = ReaderFacts(exchange, routingKey: routingKey)
     wait = Mutex(ReaderWait(staysOpen: exchange.staysOpen))
     self.look = look

@@ -1,52 +1,86 @@
 import Foundation
 import Logging
 import NIOSSL
+import Observability
 
-/// Takes up new TLS certificates when their files change, as certbot and other ACME clients leave them, and says when
-/// one is about to expire (http.md §8).
-struct CertificateWatcher: Sendable {
-  /// What tells one state of a file from another. Certbot replaces a link, others the file itself.
-  struct Stamp: Equatable {
-    var inode: UInt64
-    var size: Int64
-    var modified: Int64
+/// A certificate of this process whose end has to be told of in time.
+struct WatchedCertificate: Sendable {
+  /// As the other processes name the use: `tls`, `message`, `ca`.
+  let use: String
+  /// For log lines, such as `the TLS certificate`.
+  let name: String
+  /// What happens at its end.
+  let consequence: String
+  /// Unix seconds; nil when it cannot be read.
+  let validity: @Sendable () -> ClosedRange<Int64>?
 
-    init?(path: String) {
-      var status = stat()
-      guard stat(path, &status) == 0 else { return nil }
-      inode = UInt64(status.st_ino)
-      size = Int64(status.st_size)
-      modified = Int64(status.st_mtim.tv_sec) &* 1_000_000_000 &+ Int64(status.st_mtim.tv_nsec)
-    }
+  static func tls(_ tls: ServerTLS) -> WatchedCertificate {
+    WatchedCertificate(
+      use: "tls", name: "the TLS certificate", consequence: "agents do not connect", validity: { tls.validity })
   }
 
+  /// The message certificate that `/server.pem` serves.
+  static func message(_ router: Router) -> WatchedCertificate {
+    WatchedCertificate(
+      use: "message", name: "the message certificate at server.pem", consequence: "agents refuse this server",
+      validity: { validity(of: router.certificate) })
+  }
+
+  /// The deployment's CA.
+  static func authority(_ pem: String) -> WatchedCertificate {
+    let range = validity(of: Array(pem.utf8))
+    return WatchedCertificate(
+      use: "ca", name: "the deployment's CA certificate", consequence: "agents refuse every certificate of it",
+      validity: { range })
+  }
+
+  private static func validity(of pem: [UInt8]) -> ClosedRange<Int64>? {
+    guard let certificate = try? NIOSSLCertificate.fromPEMBytes(pem).first else { return nil }
+    let from = Int64(certificate.notValidBefore)
+    return from...max(from, Int64(certificate.notValidAfter))
+  }
+
+  /// `certificate_expiry_seconds{use=…}`, negative after the end.
+  func register(_ registry: MetricsRegistry) {
+    let validity = validity
+    registry.gauge("certificate_expiry_seconds", "Seconds until a certificate expires.", labels: ["use": use]) {
+      validity().map { Double($0.upperBound) - Date().timeIntervalSince1970.rounded(.up) } ?? .nan
+    }
+  }
+}
+
+/// Takes up new TLS certificates when their files change, as certbot and other ACME clients leave them, and says when a
+/// certificate is about to expire (http.md §8).
+struct CertificateWatcher: Sendable {
   static let interval = Duration.seconds(3)
 
-  let tls: ServerTLS
+  let tls: ServerTLS?
+  let watched: [WatchedCertificate]
   let logger: Logger
+
+  /// - Parameter others: certificates besides that of TLS.
+  init(tls: ServerTLS?, others: [WatchedCertificate] = [], logger: Logger) {
+    self.tls = tls
+    watched = (tls.map { [.tls($0)] } ?? []) + others
+    self.logger = logger
+  }
 
   /// Looks at the files and the clock until cancelled.
   func run(every interval: Duration = Self.interval) async {
-    var seen = stamps
-    var watch = ExpiryWatch()
+    var changes = FileChanges(paths)
+    var watches = watched.map { _ in ExpiryWatch() }
     while !Task.isCancelled {
-      let now = stamps
-      if now != seen {
-        seen = now
-        reload()
-        watch = ExpiryWatch()
-      }
-      remind(&watch)
+      if changes.look(at: paths), tls?.files != nil { reload() }
+      for (index, certificate) in watched.enumerated() { remind(certificate, &watches[index]) }
       try? await Task.sleep(for: interval)
     }
   }
 
-  private var stamps: [Stamp?] {
-    tls.files.map { [Stamp(path: $0.certificate), Stamp(path: $0.key)] } ?? []
-  }
+  private var paths: [String] { tls?.files.map { [$0.certificate, $0.key] } ?? [] }
 
   /// A pair that does not work yet is tried again when one of its files changes.
   private func reload() {
+    guard let tls else { return }
     do {
       try tls.reload()
       logger.notice(
@@ -62,19 +96,17 @@ struct CertificateWatcher: Sendable {
     }
   }
 
-  private func remind(_ watch: inout ExpiryWatch) {
-    let validity = tls.validity
-    guard let notice = watch.check(validity, now: Int64(Date().timeIntervalSince1970)) else { return }
-    let when = Self.day(validity.upperBound)
+  private func remind(_ certificate: WatchedCertificate, _ watch: inout ExpiryWatch) {
+    guard let validity = certificate.validity(),
+      let notice = watch.check(validity, now: Int64(Date().timeIntervalSince1970))
+    else { return }
+    let (name, when) = (certificate.name, Self.day(validity.upperBound))
     switch notice {
-    case .soon(let days):
-      logger.notice("the TLS certificate expires in \(days) days, on \(when)")
-    case .near(let days):
-      logger.warning("the TLS certificate expires in \(days) days, on \(when): renew it")
+    case .soon(let days): logger.notice("\(name) expires in \(days) days, on \(when)")
+    case .near(let days): logger.warning("\(name) expires in \(days) days, on \(when): renew it")
     case .urgent(let days):
-      logger.error("the TLS certificate expires in \(days) days, on \(when): agents will not connect after that")
-    case .expired:
-      logger.critical("the TLS certificate expired on \(when): agents do not connect")
+      logger.error("\(name) expires in \(days) days, on \(when): after that \(certificate.consequence)")
+    case .expired: logger.critical("\(name) expired on \(when): \(certificate.consequence)")
     }
   }
 
@@ -101,11 +133,14 @@ struct ExpiryWatch {
   private static let day: Int64 = 86_400
   private var level = Level.none
   private var last: Int64?
+  private var end: Int64?
 
   /// - Parameters:
   ///   - validity: of the certificate, Unix seconds.
   ///   - now: Unix seconds.
   mutating func check(_ validity: ClosedRange<Int64>, now: Int64) -> Notice? {
+    // A new certificate is spoken of anew.
+    if end != validity.upperBound { (level, last, end) = (.none, nil, validity.upperBound) }
     let left = validity.upperBound - now
     let life = validity.upperBound - validity.lowerBound
     func isBelow(_ days: Int64) -> Bool { left < days * Self.day && 2 * days * Self.day < life }

@@ -17,16 +17,21 @@ final class ServerTLS: Sendable {
     let notAfter: Int64
   }
 
-  /// The certificate's and key's files; nil when they stand in the configuration.
-  let files: (certificate: String, key: String)?
-  private let loaded: Mutex<Loaded>
-  private let load: @Sendable () throws -> Loaded
+  /// Where a certificate comes from, and what it is now.
+  private struct State: Sendable {
+    let files: (certificate: String, key: String)?
+    let load: @Sendable () throws -> Loaded
+    var loaded: Loaded
+  }
+
+  private let state: Mutex<State>
 
   init(files: (certificate: String, key: String)?, load: @escaping @Sendable () throws -> Loaded) throws {
-    self.files = files
-    self.load = load
-    loaded = Mutex(try load())
+    state = Mutex(State(files: files, load: load, loaded: try load()))
   }
+
+  /// The certificate's and key's files; nil when they stand in the configuration.
+  var files: (certificate: String, key: String)? { state.withLock { $0.files } }
 
   /// - Returns: nil for plain HTTP behind a proxy.
   static func make(_ frontend: FrontendSection, _ client: ClientSection) throws -> ServerTLS? {
@@ -50,18 +55,25 @@ final class ServerTLS: Sendable {
     }
   }
 
-  var current: NIOSSLContext { loaded.withLock { $0.context } }
+  var current: NIOSSLContext { state.withLock { $0.loaded.context } }
 
   /// When the certificate in use begins and ends to be valid, Unix seconds.
   var validity: ClosedRange<Int64> {
-    let (from, to) = loaded.withLock { ($0.notBefore, $0.notAfter) }
+    let (from, to) = state.withLock { ($0.loaded.notBefore, $0.loaded.notAfter) }
     return from...max(from, to)
   }
 
   /// Takes up what the files hold now. When this throws, the certificate in use stays.
   func reload() throws {
+    let load = state.withLock { $0.load }
     let new = try load()
-    loaded.withLock { $0 = new }
+    state.withLock { $0.loaded = new }
+  }
+
+  /// Takes over another one's certificate and source.
+  func become(_ other: ServerTLS) {
+    let new = other.state.withLock { $0 }
+    state.withLock { $0 = new }
   }
 
   private static func load(

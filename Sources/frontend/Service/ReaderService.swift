@@ -84,7 +84,7 @@ final class ReaderService: BodyService {
 
   private func checkIn(_ exchange: any Exchange, _ opened: OpenedBody, _ name: ClientName, routingKey: [UInt8]) async {
     let reader = WaitingReader(
-      client: name, exchange: exchange, routingKey: routingKey,
+      client: name, exchange: exchange, routingKey: routingKey, keyID: opened.keyID,
       look: { [self] reader in
         Task(executorPreference: reader.exchange.connection.executor) { [self] in await look(reader) }
       },
@@ -221,7 +221,8 @@ final class ReaderService: BodyService {
     // Once without the key, which the worker has after the open; once with it, should another worker have to seal.
     for _ in 0..<2 {
       let request = WorkerRequest.seal(
-        routingKey: reader.routingKey, source: reader.client.description, publicKey: publicKey, list: list)
+        routingKey: reader.routingKey, source: reader.client.description, publicKey: publicKey, list: list,
+        keyID: reader.keyID)
       switch await opener.link.request(request, timeout: BodyOpener.timeout) {
       case .reply(.sealed(let body)): return body
       case .reply(.needKey):

@@ -3,16 +3,22 @@ struct LeastRecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Sendable {
   private struct Node: Sendable {
     var key: Key
     var value: Value
-    var newer: Int?
-    var older: Int?
+  }
+
+  /// The neighbours of an entry in the order of use; -1 for none. Apart from the entries, so that a use moves numbers and
+  /// touches no reference counts.
+  private struct Links: Sendable {
+    var newer: Int
+    var older: Int
   }
 
   let capacity: Int
   private var nodes: [Node?] = []
+  private var links: [Links] = []
   private var free: [Int] = []
   private var index: [Key: Int] = [:]
-  private var newest: Int?
-  private var oldest: Int?
+  private var newest = -1
+  private var oldest = -1
 
   /// - Parameter capacity: at least 1.
   init(capacity: Int) {
@@ -23,11 +29,22 @@ struct LeastRecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
   /// The value, which becomes the most recently used.
   mutating func use(_ key: Key) -> Value? {
-    guard let position = index[key], let node = nodes[position] else { return nil }
-    unlink(position)
-    link(position)
-    return node.value
+    guard let position = index[key] else { return nil }
+    return use(at: position)?.value
   }
+
+  /// The entry at a position, which becomes the most recently used.
+  mutating func use(at position: Int) -> (key: Key, value: Value)? {
+    guard nodes.indices.contains(position), let node = nodes[position] else { return nil }
+    if position != newest {
+      unlink(position)
+      link(position)
+    }
+    return (node.key, node.value)
+  }
+
+  /// Where the entry is until it leaves.
+  func position(_ key: Key) -> Int? { index[key] }
 
   /// The value, without counting as a use.
   func peek(_ key: Key) -> Value? {
@@ -44,9 +61,9 @@ struct LeastRecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Sendable {
       return nil
     }
     var evicted: (Key, Value)?
-    if count >= capacity, let position = oldest, let node = nodes[position] {
-      evicted = (node.key, node.value)
-      _ = remove(node.key)
+    if count >= capacity, let last = leastRecent {
+      evicted = last
+      _ = remove(last.key)
     }
     let node = Node(key: key, value: value)
     let position: Int
@@ -56,6 +73,7 @@ struct LeastRecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     } else {
       position = nodes.count
       nodes.append(node)
+      links.append(Links(newer: -1, older: -1))
     }
     index[key] = position
     link(position)
@@ -72,7 +90,7 @@ struct LeastRecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
   /// The entry used longest ago.
   var leastRecent: (key: Key, value: Value)? {
-    oldest.flatMap { nodes[$0] }.map { ($0.key, $0.value) }
+    oldest < 0 ? nil : nodes[oldest].map { ($0.key, $0.value) }
   }
 
   /// All entries, the one used longest ago first.
@@ -80,24 +98,23 @@ struct LeastRecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     var result: [(Key, Value)] = []
     result.reserveCapacity(count)
     var position = oldest
-    while let current = position, let node = nodes[current] {
+    while position >= 0, let node = nodes[position] {
       result.append((node.key, node.value))
-      position = node.newer
+      position = links[position].newer
     }
     return result
   }
 
   private mutating func link(_ position: Int) {
-    nodes[position]?.newer = nil
-    nodes[position]?.older = newest
-    if let newest { nodes[newest]?.newer = position }
+    links[position] = Links(newer: -1, older: newest)
+    if newest >= 0 { links[newest].newer = position }
     newest = position
-    if oldest == nil { oldest = position }
+    if oldest < 0 { oldest = position }
   }
 
   private mutating func unlink(_ position: Int) {
-    guard let node = nodes[position] else { return }
-    if let newer = node.newer { nodes[newer]?.older = node.older } else { newest = node.older }
-    if let older = node.older { nodes[older]?.newer = node.newer } else { oldest = node.newer }
+    let link = links[position]
+    if link.newer >= 0 { links[link.newer].older = link.older } else { newest = link.older }
+    if link.older >= 0 { links[link.older].newer = link.newer } else { oldest = link.newer }
   }
 }

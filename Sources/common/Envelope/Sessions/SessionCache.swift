@@ -25,7 +25,9 @@ package struct SessionCache: Sendable {
   }
 
   private var entries: LeastRecentlyUsed<ClientName, Entry>
-  private var names: [SessionKey: ClientName] = [:]
+  /// Positions by the hash of `encrypted_cipher`, whose bytes are compared after that. Two sessions with one hash are as
+  /// good as impossible; the older one would be unwrapped again.
+  private var positions: [Int: Int] = [:]
 
   /// - Parameter capacity: sources, `Frontend.resources.expected_clients`.
   package init(capacity: Int) {
@@ -34,12 +36,24 @@ package struct SessionCache: Sendable {
 
   package var count: Int { entries.count }
   package var capacity: Int { entries.capacity }
-  package var inboundCount: Int { names.count }
+  package var inboundCount: Int { positions.count }
 
   /// The session with exactly this `encrypted_cipher`, and whose it is. Counts as a use.
-  package mutating func inbound(_ encryptedCipher: [UInt8]) -> (name: ClientName, entry: Entry)? {
-    guard let name = names[SessionKey(encryptedCipher)], let entry = entries.use(name) else { return nil }
+  package mutating func inbound(_ encryptedCipher: UnsafeRawBufferPointer) -> (name: ClientName, entry: Entry)? {
+    guard let position = positions[Self.hash(encryptedCipher)], let (name, entry) = entries.use(at: position),
+      let session = entry.inbound, session.hasCipher(encryptedCipher)
+    else { return nil }
     return (name, entry)
+  }
+
+  package mutating func inbound(_ encryptedCipher: [UInt8]) -> (name: ClientName, entry: Entry)? {
+    encryptedCipher.withUnsafeBytes { inbound($0) }
+  }
+
+  private static func hash(_ encryptedCipher: UnsafeRawBufferPointer) -> Int {
+    var hasher = Hasher()
+    hasher.combine(bytes: encryptedCipher)
+    return hasher.finalize()
   }
 
   /// What is known of a client. Counts as a use.
@@ -48,11 +62,11 @@ package struct SessionCache: Sendable {
   /// Takes an authenticated session; the client's former inbound session leaves, its outbound one stays.
   package mutating func store(inbound session: InboundSession, of name: ClientName, publicKey: RSAPublicKey) {
     var entry = entries.peek(name) ?? Entry(publicKey: publicKey)
-    if let former = entry.inbound { names[SessionKey(former.encryptedCipher)] = nil }
+    if let former = entry.inbound { unindex(former) }
     entry.publicKey = publicKey
     entry.inbound = session
     put(entry, name)
-    names[SessionKey(session.encryptedCipher)] = name
+    positions[session.encryptedCipher.withUnsafeBytes { Self.hash($0) }] = entries.position(name)
   }
 
   /// Takes a session of ours towards a client.
@@ -68,13 +82,15 @@ package struct SessionCache: Sendable {
 
   /// Drops all of a client.
   package mutating func forget(_ name: ClientName) {
-    if let session = entries.remove(name)?.inbound { names[SessionKey(session.encryptedCipher)] = nil }
+    if let session = entries.remove(name)?.inbound { unindex(session) }
   }
 
   private mutating func put(_ entry: Entry, _ name: ClientName) {
-    if let evicted = entries.store(entry, for: name), let session = evicted.value.inbound {
-      names[SessionKey(session.encryptedCipher)] = nil
-    }
+    if let evicted = entries.store(entry, for: name), let session = evicted.value.inbound { unindex(session) }
+  }
+
+  private mutating func unindex(_ session: InboundSession) {
+    positions[session.encryptedCipher.withUnsafeBytes { Self.hash($0) }] = nil
   }
 }
 

@@ -1,15 +1,18 @@
-/// The first frame of every message between a frontend and a worker: 16 bytes.
+import Wire
+
+/// The beginning of the first frame of every message between a frontend and a worker: 16 bytes; small fields follow in
+/// the same frame, large ones in frames of their own.
 ///
 /// | offset | size | content |
 /// |---|---|---|
 /// | 0 | 2 | `MR` |
-/// | 2 | 1 | format version, 1 |
+/// | 2 | 1 | format version, 2 |
 /// | 3 | 1 | kind: the operation of a request or a reply |
 /// | 4 | 8 | request id, little endian; chosen by the frontend, echoed by the worker |
 /// | 12 | 4 | milliseconds the frontend will still wait, little endian; 0 in replies |
 package struct FrameHeader: Sendable, Equatable {
   package static let size = 16
-  package static let version: UInt8 = 1
+  package static let version: UInt8 = 2
 
   /// The id of what a worker says without being asked; no request has it.
   package static let announcementID: UInt64 = .max
@@ -43,8 +46,9 @@ package struct FrameHeader: Sendable, Equatable {
     self.milliseconds = milliseconds
   }
 
+  /// Reads the header at the beginning of a frame.
   package init(parsing bytes: [UInt8]) throws(FrameError) {
-    guard bytes.count == Self.size, bytes[0] == UInt8(ascii: "M"), bytes[1] == UInt8(ascii: "R") else {
+    guard bytes.count >= Self.size, bytes[0] == UInt8(ascii: "M"), bytes[1] == UInt8(ascii: "R") else {
       throw FrameError.notOurs
     }
     guard bytes[2] == Self.version else { throw FrameError.version(bytes[2]) }
@@ -54,11 +58,14 @@ package struct FrameHeader: Sendable, Equatable {
     milliseconds = bytes[12..<16].reversed().reduce(0) { $0 << 8 | UInt32($1) }
   }
 
-  package var bytes: [UInt8] {
-    var result: [UInt8] = [UInt8(ascii: "M"), UInt8(ascii: "R"), Self.version, kind.rawValue]
-    for shift in 0..<8 { result.append(UInt8(truncatingIfNeeded: id >> (8 * UInt64(shift)))) }
-    for shift in 0..<4 { result.append(UInt8(truncatingIfNeeded: milliseconds >> (8 * UInt32(shift)))) }
-    return result
+  /// A writer for the fields that follow in the same frame.
+  var writer: WireWriter {
+    var writer = WireWriter(capacity: 128)
+    writer.raw(UInt32(UInt8(ascii: "M")) | UInt32(UInt8(ascii: "R")) << 8 | UInt32(Self.version) << 16
+      | UInt32(kind.rawValue) << 24)
+    writer.raw(id)
+    writer.raw(milliseconds)
+    return writer
   }
 }
 

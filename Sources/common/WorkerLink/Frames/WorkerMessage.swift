@@ -16,7 +16,8 @@ package enum WorkerRequest: Sendable, Equatable {
   /// - `routingKey`: the `encrypted_cipher` of the client's session, so that one worker serves both directions.
   /// - `source`: the client's name with org suffix.
   /// - `publicKey`: PKCS#1 DER, empty when the worker is expected to have it.
-  case seal(routingKey: [UInt8], source: String, publicKey: [UInt8], list: [UInt8])
+  /// - `keyID`: which of the server's keys the client's session was wrapped for, from `OpenedBody`; 0 when unknown.
+  case seal(routingKey: [UInt8], source: String, publicKey: [UInt8], list: [UInt8], keyID: UInt64 = 0)
   /// Drops a client's sessions and key (deleted or enrolled again).
   case forget(source: String)
   case health
@@ -55,11 +56,14 @@ package struct OpenedBody: Sendable, Equatable {
   package var lists: [[UInt8]]
   /// The sealed empty list, when it was asked for.
   package var acknowledgement: [UInt8]
+  /// Which of the server's keys opened it: the client holds that one's certificate.
+  package var keyID: UInt64
 
   package init(
     source: String, apiVersion: UInt32, timestamp: UInt64, compressed: Bool, lists: [[UInt8]],
-    acknowledgement: [UInt8] = []
+    acknowledgement: [UInt8] = [], keyID: UInt64 = 0
   ) {
+    self.keyID = keyID
     self.source = source
     self.apiVersion = apiVersion
     self.timestamp = timestamp

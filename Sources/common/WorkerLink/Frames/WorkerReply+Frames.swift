@@ -1,6 +1,6 @@
 import Wire
 
-/// Replies as frames: header, one frame of small fields, then the large ones.
+/// Replies as frames: header and small fields, then the large fields.
 extension WorkerReply {
   package var kind: FrameHeader.Kind {
     switch self {
@@ -18,33 +18,33 @@ extension WorkerReply {
 
   /// - Parameter id: the id of the request that this answers.
   package func frames(id: UInt64) -> [[UInt8]] {
-    let header = FrameHeader(kind: kind, id: id).bytes
-    var fields = WireWriter()
+    var head = FrameHeader(kind: kind, id: id).writer
     switch self {
     case .opened(let body), .unauthenticated(let body):
-      fields.field(1, body.source)
-      fields.field(2, UInt64(body.apiVersion))
-      fields.field(3, body.timestamp)
-      fields.field(4, body.compressed ? 1 : 0)
-      return [header, fields.bytes, body.acknowledgement] + body.lists
+      head.field(1, body.source)
+      head.field(2, UInt64(body.apiVersion))
+      head.field(3, body.timestamp)
+      head.field(4, body.compressed ? 1 : 0)
+      head.field(6, body.keyID)
+      return [head.bytes, body.acknowledgement] + body.lists
     case .unverified(let source):
-      fields.field(1, source)
-      return [header, fields.bytes]
+      head.field(1, source)
+      return [head.bytes]
     case .sealed(let body):
-      return [header, fields.bytes, body]
+      return [head.bytes, body]
     case .rejected(let reason):
-      fields.field(5, UInt64(reason))
-      return [header, fields.bytes]
+      head.field(5, UInt64(reason))
+      return [head.bytes]
     case .health(let health):
-      fields.field(1, health.name)
+      head.field(1, health.name)
       let numbers: [(UInt64, UInt64)] = [
         (10, health.draining ? 1 : 0), (11, health.coldDepth), (12, health.coldLimit), (13, health.sessions),
         (14, health.sessionLimit), (15, health.rsaPrivateOperations), (16, health.opened), (17, health.rejected),
       ]
-      for (number, value) in numbers { fields.field(number, value) }
-      return [header, fields.bytes]
+      for (number, value) in numbers { head.field(number, value) }
+      return [head.bytes]
     case .needKey, .overloaded, .done:
-      return [header, fields.bytes]
+      return [head.bytes]
     }
   }
 
@@ -52,19 +52,19 @@ extension WorkerReply {
   package static func parse(_ frames: [[UInt8]]) throws(FrameError) -> (header: FrameHeader, reply: WorkerReply) {
     guard let first = frames.first else { throw .missingFrames }
     let header = try FrameHeader(parsing: first)
-    guard frames.count >= 2 else { throw .missingFrames }
-    let fields = try ReplyFields(frames[1])
+    let fields = try ReplyFields(first)
     switch header.kind {
     case .opened, .unauthenticated:
-      guard frames.count >= 3 else { throw .missingFrames }
+      guard frames.count >= 2 else { throw .missingFrames }
       let body = OpenedBody(
         source: fields.source, apiVersion: fields.apiVersion, timestamp: fields.timestamp,
-        compressed: fields.compressed, lists: Array(frames[3...]), acknowledgement: frames[2])
+        compressed: fields.compressed, lists: Array(frames[2...]), acknowledgement: frames[1],
+        keyID: fields.keyID)
       return (header, header.kind == .opened ? .opened(body) : .unauthenticated(body))
     case .unverified: return (header, .unverified(source: fields.source))
     case .sealed:
-      guard frames.count == 3 else { throw .missingFrames }
-      return (header, .sealed(body: frames[2]))
+      guard frames.count == 2 else { throw .missingFrames }
+      return (header, .sealed(body: frames[1]))
     case .needKey: return (header, .needKey)
     case .rejected: return (header, .rejected(reason: fields.reason))
     case .overloaded: return (header, .overloaded)
@@ -81,6 +81,7 @@ private struct ReplyFields {
   var timestamp: UInt64 = 0
   var compressed = false
   var reason: UInt8 = 0
+  var keyID: UInt64 = 0
   var health = WorkerHealth()
 
   init(_ bytes: [UInt8]) throws(FrameError) {
@@ -95,7 +96,7 @@ private struct ReplyFields {
 
   private static func read(_ buffer: UnsafeRawBufferPointer) throws(WireReader.Malformed) -> ReplyFields {
     var fields = ReplyFields()
-    var reader = WireReader(buffer)
+    var reader = WireReader(buffer, range: FrameHeader.size..<buffer.count)
     while let (number, value) = try reader.next() {
       switch (number, value) {
       case (1, .bytes(let range)):
@@ -105,6 +106,7 @@ private struct ReplyFields {
       case (3, .varint(let timestamp)): fields.timestamp = timestamp
       case (4, .varint(let flag)): fields.compressed = flag != 0
       case (5, .varint(let reason)): fields.reason = UInt8(truncatingIfNeeded: reason)
+      case (6, .varint(let id)): fields.keyID = id
       case (10, .varint(let flag)): fields.health.draining = flag != 0
       case (11, .varint(let depth)): fields.health.coldDepth = depth
       case (12, .varint(let limit)): fields.health.coldLimit = limit

@@ -1,6 +1,6 @@
 import Wire
 
-/// Requests as frames: header, one frame of small fields, then the large ones, each a frame of its own, so that a body
+/// Requests as frames: header and small fields, then the large fields, each a frame of its own, so that a body
 /// is never copied into another buffer.
 extension WorkerRequest {
   package var kind: FrameHeader.Kind {
@@ -16,41 +16,42 @@ extension WorkerRequest {
 
   /// - Parameter milliseconds: how long the sender will still wait.
   package func frames(id: UInt64, milliseconds: UInt32) -> [[UInt8]] {
-    let header = FrameHeader(kind: kind, id: id, milliseconds: milliseconds).bytes
-    var fields = WireWriter()
+    var head = FrameHeader(kind: kind, id: id, milliseconds: milliseconds).writer
     switch self {
     case .open(let body, let acknowledge, let address):
-      fields.field(1, acknowledge ? 1 : 0)
-      fields.field(5, address)
-      return [header, fields.bytes, body]
+      head.field(1, acknowledge ? 1 : 0)
+      head.field(5, address)
+      return [head.bytes, body]
     case .confirm(let body, let publicKey, let acknowledge):
-      fields.field(1, acknowledge ? 1 : 0)
-      fields.field(2, bytes: publicKey)
-      return [header, fields.bytes, body]
+      head.field(1, acknowledge ? 1 : 0)
+      head.field(2, bytes: publicKey)
+      return [head.bytes, body]
     case .unenrolled(let body):
-      return [header, fields.bytes, body]
-    case .seal(let routingKey, let source, let publicKey, let list):
-      fields.field(2, bytes: publicKey)
-      fields.field(3, source)
-      fields.field(4, bytes: routingKey)
-      return [header, fields.bytes, list]
+      return [head.bytes, body]
+    case .seal(let routingKey, let source, let publicKey, let list, let keyID):
+      head.field(2, bytes: publicKey)
+      head.field(3, source)
+      head.field(4, bytes: routingKey)
+      head.field(6, keyID)
+      return [head.bytes, list]
     case .forget(let source):
-      fields.field(3, source)
-      return [header, fields.bytes]
+      head.field(3, source)
+      return [head.bytes]
     case .health:
-      return [header, fields.bytes]
+      return [head.bytes]
     }
   }
 
   /// Reads a request from its frames, header included.
-  package static func parse(_ frames: [[UInt8]]) throws(FrameError) -> (header: FrameHeader, request: WorkerRequest) {
+  package static func parse(
+    _ frames: some BidirectionalCollection<[UInt8]>
+  ) throws(FrameError) -> (header: FrameHeader, request: WorkerRequest) {
     guard let first = frames.first else { throw .missingFrames }
     let header = try FrameHeader(parsing: first)
-    guard frames.count >= 2 else { throw .missingFrames }
-    let fields = try RequestFields(frames[1])
+    let fields = try RequestFields(first)
     func blob() throws(FrameError) -> [UInt8] {
-      guard frames.count == 3 else { throw .missingFrames }
-      return frames[2]
+      guard frames.count == 2, let last = frames.last else { throw .missingFrames }
+      return last
     }
     switch header.kind {
     case .open:
@@ -64,7 +65,9 @@ extension WorkerRequest {
       let list = try blob()
       return (
         header,
-        .seal(routingKey: fields.routingKey, source: fields.source, publicKey: fields.publicKey, list: list)
+        .seal(
+          routingKey: fields.routingKey, source: fields.source, publicKey: fields.publicKey, list: list,
+          keyID: fields.keyID)
       )
     case .forget: return (header, .forget(source: fields.source))
     case .healthRequest: return (header, .health)
@@ -72,14 +75,16 @@ extension WorkerRequest {
     }
   }
 
-  /// The bytes that decide which worker serves this request; nil when any may.
-  package var routingKey: [UInt8]? {
+  /// Calls `body` with the bytes that decide which worker serves this request; with none when any may.
+  func withRoutingKey<Value>(_ body: (UnsafeRawBufferPointer) -> Value) -> Value {
     switch self {
-    case .open(let body, _, _), .confirm(let body, _, _), .unenrolled(let body):
-      guard let scan = try? EnvelopeScan(body), !scan.isEmpty else { return nil }
-      return Array(body[scan.encryptedCipher])
-    case .seal(let routingKey, _, _, _): return routingKey
-    case .forget, .health: return nil
+    case .open(let bytes, _, _), .confirm(let bytes, _, _), .unenrolled(let bytes):
+      return bytes.withUnsafeBytes { buffer in
+        guard let scan = try? EnvelopeScan(buffer), !scan.isEmpty else { return body(.init(start: nil, count: 0)) }
+        return body(UnsafeRawBufferPointer(rebasing: buffer[scan.encryptedCipher]))
+      }
+    case .seal(let routingKey, _, _, _, _): return routingKey.withUnsafeBytes(body)
+    case .forget, .health: return body(.init(start: nil, count: 0))
     }
   }
 }
@@ -90,6 +95,7 @@ private struct RequestFields {
   var source = ""
   var routingKey: [UInt8] = []
   var address = ""
+  var keyID: UInt64 = 0
 
   init(_ bytes: [UInt8]) throws(FrameError) {
     let parsed = bytes.withUnsafeBytes { buffer in
@@ -103,13 +109,14 @@ private struct RequestFields {
 
   private static func read(_ buffer: UnsafeRawBufferPointer) throws(WireReader.Malformed) -> RequestFields {
     var fields = RequestFields()
-    var reader = WireReader(buffer)
+    var reader = WireReader(buffer, range: FrameHeader.size..<buffer.count)
     while let (number, value) = try reader.next() {
       switch (number, value) {
       case (1, .varint(let flag)): fields.acknowledge = flag != 0
       case (2, .bytes(let range)): fields.publicKey = Array(buffer[range])
       case (3, .bytes(let range)): fields.source = String(decoding: buffer[range], as: UTF8.self)
       case (4, .bytes(let range)): fields.routingKey = Array(buffer[range])
+      case (6, .varint(let id)): fields.keyID = id
       case (5, .bytes(let range)): fields.address = String(decoding: buffer[range], as: UTF8.self)
       default: break
       }

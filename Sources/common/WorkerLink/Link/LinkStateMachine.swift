@@ -30,6 +30,8 @@ package struct LinkStateMachine {
   package enum Action: Sendable, Equatable {
     case send(worker: String, id: UInt64, request: WorkerRequest, milliseconds: UInt32)
     case finish(id: UInt64, Outcome)
+    /// The worker was removed and has nothing left to answer.
+    case close(worker: String)
     /// For logs and metrics.
     case note(Note)
   }
@@ -39,29 +41,40 @@ package struct LinkStateMachine {
     case workerDown(String)
     case workerStalled(String)
     case workerDraining(String)
+    /// It is no longer configured, and is closed after its last answer.
+    case workerRemoved(String)
+    /// Its endpoint cannot be connected to at all.
+    case unusable(worker: String, reason: String)
     case resent(id: UInt64, from: String)
     case lateReply(worker: String)
   }
 
   private struct Worker {
+    let name: String
+    let place: Rendezvous.Place
     var connected = false
     var stalled = false
     var draining = false
+    /// Taken out of the configuration: it gets nothing new, and is closed when it has answered what it has.
+    var leaving = false
     var inFlight: Set<UInt64> = []
     var lastHeard: UInt64 = 0
     var lastAsked: UInt64 = 0
     var askedSinceHeard = false
     var health = WorkerHealth()
 
-    var usable: Bool { connected && !stalled && !draining }
+    var usable: Bool { connected && !stalled && !draining && !leaving }
+    /// Sessions that it can keep; until it has said so it counts as a very small one.
+    var weight: Double { Double(max(1, health.sessionLimit)) }
   }
 
   private struct Request {
-    var request: WorkerRequest
-    var key: [UInt8]
-    var deadline: UInt64
-    var tried: Set<String> = []
-    var worker: String?
+    let request: WorkerRequest
+    let digest: UInt64
+    let deadline: UInt64
+    /// Numbers of workers.
+    var tried: [Int] = []
+    var worker: Int?
   }
 
   /// Ids of the link's own health questions; those of requests are below.
@@ -69,7 +82,9 @@ package struct LinkStateMachine {
 
   private let limits: Limits
   private let rendezvous: Rendezvous
-  private var workers: [String: Worker] = [:]
+  /// By number; a number is never used again, so that a request can tell whom it has visited.
+  private var workers: [Worker?] = []
+  private var numbers: [String: Int] = [:]
   private var requests: [UInt64: Request] = [:]
   private var waiting: [UInt64] = []
   private var nextID: UInt64 = 1
@@ -81,18 +96,72 @@ package struct LinkStateMachine {
   package init(routingSecret: [UInt8], workers: [String], limits: Limits = Limits()) {
     self.limits = limits
     rendezvous = Rendezvous(secret: routingSecret)
-    for worker in workers { self.workers[worker] = Worker() }
+    for worker in workers { add(worker) }
   }
 
   package var requestsInFlight: Int { requests.count }
-  package var usableWorkers: [String] { workers.filter(\.value.usable).map(\.key).sorted() }
-  package var health: [String: WorkerHealth] { workers.filter(\.value.connected).mapValues(\.health) }
+  package var usableWorkers: [String] { workers.compactMap { $0?.usable == true ? $0?.name : nil }.sorted() }
+
+  /// What the connected workers say about themselves.
+  package var health: [String: WorkerHealth] {
+    Dictionary(
+      workers.compactMap { $0?.connected == true ? $0.map { ($0.name, $0.health) } : nil },
+      uniquingKeysWith: { first, _ in first })
+  }
+
+  /// Requests at each worker.
+  package var inFlight: [String: Int] {
+    Dictionary(
+      workers.compactMap { $0.map { ($0.name, $0.inFlight.count) } }, uniquingKeysWith: { first, _ in first })
+  }
 
   /// The next moment at which `tick` has something to do.
   package var nextTick: UInt64? {
-    let questions = workers.values.filter(\.connected).map { $0.lastAsked + limits.healthInterval }
-    let sweep = requests.isEmpty ? [] : [nextSweep]
-    return (questions + sweep).min()
+    var next: UInt64? = requests.isEmpty ? nil : nextSweep
+    for case let worker? in workers where worker.connected {
+      let question = worker.lastAsked + limits.healthInterval
+      if next.map({ question < $0 }) ?? true { next = question }
+    }
+    return next
+  }
+
+  // MARK: members
+
+  /// A worker was named in the configuration; the transport connects to it.
+  package mutating func add(_ name: String) {
+    if let number = numbers[name] {
+      workers[number]?.leaving = false
+      return
+    }
+    numbers[name] = workers.count
+    workers.append(Worker(name: name, place: rendezvous.place(name)))
+  }
+
+  /// A worker is no longer in the configuration: it answers what it has, and is closed then.
+  package mutating func remove(_ name: String, now: UInt64) -> [Action] {
+    guard let number = numbers[name], let worker = workers[number], !worker.leaving else { return [] }
+    workers[number]?.leaving = true
+    guard worker.connected else { return drop(number) }
+    return [.note(.workerRemoved(name))] + closeIfDone(number)
+  }
+
+  private mutating func closeIfDone(_ number: Int) -> [Action] {
+    guard let worker = workers[number], worker.leaving, worker.inFlight.isEmpty else { return [] }
+    return drop(number)
+  }
+
+  private mutating func drop(_ number: Int) -> [Action] {
+    guard let name = workers[number]?.name else { return [] }
+    workers[number] = nil
+    numbers[name] = nil
+    // Requests that wait only because they have visited all others cannot be served any more.
+    let stuck = waiting.filter { id in requests[id].map { !$0.tried.isEmpty && hasVisitedAll($0) } ?? true }
+    waiting.removeAll { stuck.contains($0) }
+    return [.close(worker: name)] + stuck.compactMap { requests.removeValue(forKey: $0) == nil ? nil : .finish(id: $0, .unavailable) }
+  }
+
+  private func hasVisitedAll(_ request: Request) -> Bool {
+    !workers.indices.contains { workers[$0].map { !$0.leaving } == true && !request.tried.contains($0) }
   }
 
   // MARK: inputs
@@ -103,123 +172,138 @@ package struct LinkStateMachine {
   ) -> (id: UInt64, actions: [Action]) {
     let id = nextID
     nextID += 1
-    requests[id] = Request(request: request, key: request.routingKey ?? [], deadline: deadline)
-    return (id, place(id, now: now))
+    let digest = request.withRoutingKey { rendezvous.digest($0) }
+    return (id, place(id, Request(request: request, digest: digest, deadline: deadline), now: now))
   }
 
   /// One copy of the request for each connected worker; nobody waits for the answers.
   package mutating func broadcast(_ request: WorkerRequest, now: UInt64) -> [Action] {
-    workers.filter(\.value.connected).map(\.key).sorted().map { worker in
+    health.keys.sorted().map { worker in
       nextHealthID += 1
       return .send(worker: worker, id: nextHealthID, request: request, milliseconds: 0)
     }
   }
 
   package mutating func connected(_ name: String, now: UInt64) -> [Action] {
-    guard var worker = workers[name] else { return [] }
+    guard let number = numbers[name], var worker = workers[number] else { return [] }
     worker.connected = true
     worker.stalled = false
     worker.draining = false
     worker.lastHeard = now
     worker.askedSinceHeard = false
-    workers[name] = worker
-    return [.note(.workerUp(name))] + askHealth(name, now: now) + placeWaiting(now: now)
+    workers[number] = worker
+    return [.note(.workerUp(name))] + askHealth(number, now: now) + placeWaiting(now: now)
   }
 
   package mutating func disconnected(_ name: String, now: UInt64) -> [Action] {
-    guard var worker = workers[name], worker.connected else { return [] }
-    worker.connected = false
-    workers[name] = worker
-    return [.note(.workerDown(name))] + giveUp(name, now: now)
+    guard let number = numbers[name], let worker = workers[number], worker.connected else { return [] }
+    workers[number]?.connected = false
+    return [.note(.workerDown(name))] + giveUp(number, now: now)
+      + (worker.leaving ? drop(number) : [])
   }
 
   /// The transport could not take the message: as if the worker had died with it.
   package mutating func sendFailed(_ name: String, id: UInt64, now: UInt64) -> [Action] {
-    guard id < Self.healthIDs, requests[id]?.worker == name else { return [] }
-    return replace(id, from: name, now: now)
+    guard let number = numbers[name], id < Self.healthIDs, requests[id]?.worker == number else { return [] }
+    return replace(id, from: number, now: now) + closeIfDone(number)
   }
 
   package mutating func replied(_ name: String, id: UInt64, _ reply: WorkerReply, now: UInt64) -> [Action] {
-    guard var worker = workers[name] else { return [] }
-    worker.lastHeard = now
-    worker.askedSinceHeard = false
-    let wasStalled = worker.stalled
-    worker.stalled = false
+    guard let number = numbers[name], workers[number] != nil else { return [] }
     var actions: [Action] = []
+    let wasStalled = workers[number]?.stalled == true
+    workers[number]?.lastHeard = now
+    workers[number]?.askedSinceHeard = false
+    workers[number]?.stalled = false
+    workers[number]?.inFlight.remove(id)
     if case .health(let health) = reply {
-      if health.draining, !worker.draining { actions.append(.note(.workerDraining(name))) }
-      worker.draining = health.draining
-      worker.health = health
+      if health.draining, workers[number]?.draining == false { actions.append(.note(.workerDraining(name))) }
+      workers[number]?.draining = health.draining
+      workers[number]?.health = health
     }
-    worker.inFlight.remove(id)
-    workers[name] = worker
     if wasStalled {
       actions.append(.note(.workerUp(name)))
       actions += placeWaiting(now: now)
     }
     guard id < Self.healthIDs else { return actions }
-    guard let request = requests[id], request.worker == name else {
-      return actions + [.note(.lateReply(worker: name))]
+    if let request = requests[id], request.worker == number {
+      requests[id] = nil
+      actions.append(.finish(id: id, .reply(reply)))
+    } else {
+      actions.append(.note(.lateReply(worker: name)))
     }
-    requests[id] = nil
-    return actions + [.finish(id: id, .reply(reply))]
+    return workers[number]?.leaving == true ? actions + closeIfDone(number) : actions
   }
 
   package mutating func tick(now: UInt64) -> [Action] {
     var actions: [Action] = []
-    for name in workers.keys.sorted() {
-      guard let worker = workers[name], worker.connected else { continue }
+    for number in workers.indices {
+      guard let worker = workers[number], worker.connected else { continue }
       if worker.askedSinceHeard, !worker.stalled, now >= worker.lastHeard + limits.stallTimeout {
-        workers[name]?.stalled = true
-        actions.append(.note(.workerStalled(name)))
-        actions += giveUp(name, now: now)
+        workers[number]?.stalled = true
+        actions.append(.note(.workerStalled(worker.name)))
+        actions += giveUp(number, now: now)
       }
-      if now >= worker.lastAsked + limits.healthInterval { actions += askHealth(name, now: now) }
+      if now >= worker.lastAsked + limits.healthInterval { actions += askHealth(number, now: now) }
     }
     guard now >= nextSweep else { return actions }
     nextSweep = now + Self.sweepInterval
     let late = requests.filter { $0.value.deadline <= now }.map(\.key).sorted()
     for id in late {
-      if let worker = requests[id]?.worker { workers[worker]?.inFlight.remove(id) }
+      if let number = requests[id]?.worker { workers[number]?.inFlight.remove(id) }
       requests[id] = nil
       actions.append(.finish(id: id, .unavailable))
     }
     if !late.isEmpty { waiting.removeAll { requests[$0] == nil } }
+    for number in workers.indices { actions += closeIfDone(number) }
     return actions
   }
 
   // MARK: placing
 
-  private mutating func askHealth(_ name: String, now: UInt64) -> [Action] {
+  private mutating func askHealth(_ number: Int, now: UInt64) -> [Action] {
+    guard let name = workers[number]?.name else { return [] }
     nextHealthID += 1
-    workers[name]?.lastAsked = now
-    workers[name]?.askedSinceHeard = true
+    workers[number]?.lastAsked = now
+    workers[number]?.askedSinceHeard = true
     return [.send(worker: name, id: nextHealthID, request: .health, milliseconds: 0)]
   }
 
-  private mutating func place(_ id: UInt64, now: UInt64) -> [Action] {
-    guard let request = requests[id] else { return [] }
-    let usable = workers.filter { $0.value.usable && !request.tried.contains($0.key) }.map(\.key)
-    guard let name = rendezvous.order(request.key, usable).first else {
+  /// The worker that a request belongs to among those that it may still visit.
+  private func choose(_ request: Request) -> Int? {
+    var best: (number: Int, score: Double)?
+    for number in workers.indices {
+      guard let worker = workers[number], worker.usable, !request.tried.contains(number) else { continue }
+      let score = rendezvous.score(request.digest, worker.place, weight: worker.weight)
+      guard let leader = best, let name = workers[leader.number]?.name else {
+        best = (number, score)
+        continue
+      }
+      // Equal scores are as good as impossible; the name keeps all frontends in agreement even then.
+      if (score, worker.name) > (leader.score, name) { best = (number, score) }
+    }
+    return best?.number
+  }
+
+  private mutating func place(_ id: UInt64, _ new: Request, now: UInt64) -> [Action] {
+    var request = new
+    guard let number = choose(request), let name = workers[number]?.name else {
+      requests[id] = nil
       // A request that failed somewhere may not come back there; without another worker it can only fail.
-      if !request.tried.isEmpty, Set(workers.keys).isSubset(of: request.tried) {
-        requests[id] = nil
-        return [.finish(id: id, .unavailable)]
-      }
-      guard waiting.count < limits.waiting else {
-        requests[id] = nil
-        return [.finish(id: id, .overloaded)]
-      }
+      if !request.tried.isEmpty, hasVisitedAll(request) { return [.finish(id: id, .unavailable)] }
+      guard waiting.count < limits.waiting else { return [.finish(id: id, .overloaded)] }
+      requests[id] = request
       waiting.append(id)
       return []
     }
-    guard workers[name].map({ $0.inFlight.count < limits.inFlightPerWorker }) == true else {
+    guard workers[number].map({ $0.inFlight.count < limits.inFlightPerWorker }) == true else {
       requests[id] = nil
       return [.finish(id: id, .overloaded)]
     }
-    requests[id]?.worker = name
-    requests[id]?.tried.insert(name)
-    workers[name]?.inFlight.insert(id)
+    request.worker = number
+    request.tried.append(number)
+    requests[id] = request
+    workers[number]?.inFlight.insert(id)
     let left = UInt32(clamping: request.deadline > now ? request.deadline - now : 0)
     return [.send(worker: name, id: id, request: request.request, milliseconds: left)]
   }
@@ -227,18 +311,18 @@ package struct LinkStateMachine {
   private mutating func placeWaiting(now: UInt64) -> [Action] {
     let ids = waiting
     waiting = []
-    return ids.flatMap { place($0, now: now) }
+    return ids.flatMap { id in requests[id].map { place(id, $0, now: now) } ?? [] }
   }
 
-  private mutating func giveUp(_ name: String, now: UInt64) -> [Action] {
-    let ids = (workers[name]?.inFlight ?? []).sorted()
-    return ids.flatMap { replace($0, from: name, now: now) }
+  private mutating func giveUp(_ number: Int, now: UInt64) -> [Action] {
+    let ids = (workers[number]?.inFlight ?? []).sorted()
+    return ids.flatMap { replace($0, from: number, now: now) }
   }
 
-  private mutating func replace(_ id: UInt64, from name: String, now: UInt64) -> [Action] {
-    workers[name]?.inFlight.remove(id)
-    guard requests[id] != nil else { return [] }
-    requests[id]?.worker = nil
-    return [.note(.resent(id: id, from: name))] + place(id, now: now)
+  private mutating func replace(_ id: UInt64, from number: Int, now: UInt64) -> [Action] {
+    workers[number]?.inFlight.remove(id)
+    guard var request = requests[id], let name = workers[number]?.name else { return [] }
+    request.worker = nil
+    return [.note(.resent(id: id, from: name))] + place(id, request, now: now)
   }
 }

@@ -11,6 +11,7 @@ package final class WorkerLink: Sendable {
   private enum Command: Sendable {
     case submit(WorkerRequest, deadline: UInt64, Completion)
     case broadcast(WorkerRequest)
+    case setWorkers([String])
     case stop
   }
 
@@ -24,6 +25,8 @@ package final class WorkerLink: Sendable {
     package var usableWorkers: [String] = []
     package var requestsInFlight = 0
     package var health: [String: WorkerHealth] = [:]
+    /// Requests at each worker that is configured.
+    package var inFlight: [String: Int] = [:]
   }
 
   private let inbox = Mutex(Inbox())
@@ -42,14 +45,14 @@ package final class WorkerLink: Sendable {
   ) throws {
     waker = try Waker()
     let context = try ZMQContext()
-    let machine = LinkStateMachine(routingSecret: routingSecret, workers: endpoints, limits: limits)
+    let machine = LinkStateMachine(routingSecret: routingSecret, workers: [], limits: limits)
     // Sockets must be made on the thread that uses them; the errors of doing so come back here.
     let started = DispatchSemaphore(value: 0)
     let failure = Mutex<(any Error)?>(nil)
     let thread = Thread { [self] in
       do {
-        var loop = try LinkLoop(
-          context: context, endpoints: endpoints, curve: curve, machine: machine, waker: waker, notes: notes)
+        var loop = LinkLoop(context: context, curve: curve, machine: machine, waker: waker, notes: notes)
+        for endpoint in endpoints { try loop.add(endpoint) }
         started.signal()
         run(&loop)
       } catch {
@@ -69,13 +72,25 @@ package final class WorkerLink: Sendable {
   ///   - completion: called exactly once, on the link's thread.
   package func submit(_ request: WorkerRequest, timeout: UInt64, completion: @escaping Completion) {
     let command = Command.submit(request, deadline: monotonicMilliseconds() + timeout, completion)
-    let accepted = inbox.withLock { inbox in
-      if inbox.stopped { return false }
-      inbox.commands.append(command)
-      return true
-    }
-    accepted ? waker.wake() : completion(.unavailable)
+    if !post(command) { completion(.unavailable) }
   }
+
+  /// - Returns: false when the link was stopped.
+  @discardableResult
+  private func post(_ command: Command) -> Bool {
+    let (accepted, first) = inbox.withLock { inbox in
+      if inbox.stopped { return (false, false) }
+      inbox.commands.append(command)
+      return (true, inbox.commands.count == 1)
+    }
+    // The thread takes all commands that wait, so one call for all is enough.
+    if first { waker.wake() }
+    return accepted
+  }
+
+  /// From now on these are the workers: new ones are connected to, others get nothing new and are left when they have
+  /// answered what they have. An endpoint that cannot be used is noted.
+  package func setWorkers(_ endpoints: [String]) { post(.setWorkers(endpoints)) }
 
   /// As `submit`, for async callers.
   package func request(_ request: WorkerRequest, timeout: UInt64) async -> Outcome {
@@ -86,16 +101,14 @@ package final class WorkerLink: Sendable {
 
   /// Tells every connected worker; no answer is awaited.
   package func broadcast(_ request: WorkerRequest) {
-    inbox.withLock { if !$0.stopped { $0.commands.append(.broadcast(request)) } }
-    waker.wake()
+    post(.broadcast(request))
   }
 
   package var snapshot: Snapshot { latest.withLock { $0 } }
 
   /// Ends the thread; requests in flight end as `unavailable`.
   package func stop() {
-    inbox.withLock { $0.commands.append(.stop) }
-    waker.wake()
+    post(.stop)
   }
 
   private func run(_ loop: inout LinkLoop) {
@@ -110,6 +123,7 @@ package final class WorkerLink: Sendable {
         switch command {
         case .submit(let request, let deadline, let completion): loop.submit(request, deadline, completion)
         case .broadcast(let request): loop.broadcast(request)
+        case .setWorkers(let endpoints): loop.setWorkers(endpoints)
         case .stop:
           let rest = inbox.withLock { inbox in
             inbox.stopped = true
@@ -135,9 +149,12 @@ private struct LinkLoop {
     let monitor: ZMQMonitor
   }
 
+  private let context: ZMQContext
+  private let curve: CurveKeys?
   private var machine: LinkStateMachine
-  private let peers: [Peer]
-  private let index: [String: Int]
+  private var peers: [Peer] = []
+  private var index: [String: Int] = [:]
+  private var opened = 0
   private let waker: Waker
   private let notes: @Sendable (LinkStateMachine.Note) -> Void
   private var completions: [UInt64: WorkerLink.Completion] = [:]
@@ -145,11 +162,19 @@ private struct LinkLoop {
   private var lastSnapshot: UInt64 = 0
 
   init(
-    context: ZMQContext, endpoints: [String], curve: CurveKeys?, machine: LinkStateMachine, waker: Waker,
+    context: ZMQContext, curve: CurveKeys?, machine: LinkStateMachine, waker: Waker,
     notes: @escaping @Sendable (LinkStateMachine.Note) -> Void
-  ) throws {
-    var peers: [Peer] = []
-    for (number, endpoint) in endpoints.enumerated() {
+  ) {
+    self.context = context
+    self.curve = curve
+    self.machine = machine
+    self.waker = waker
+    self.notes = notes
+  }
+
+  /// Connects to a worker; does nothing for a known one.
+  mutating func add(_ endpoint: String) throws {
+    if index[endpoint] == nil {
       let socket = try ZMQSocket(context, type: ZMQ_DEALER)
       try socket.setLinkOptions()
       if let curve { try socket.setCurveClient(curve) }
@@ -157,15 +182,34 @@ private struct LinkLoop {
       try socket.set(ZMQ_IMMEDIATE, 1)
       try socket.set(ZMQ_RECONNECT_IVL, 50)
       try socket.set(ZMQ_RECONNECT_IVL_MAX, 1000)
-      let monitor = try ZMQMonitor(context, of: socket, name: "link-\(number)")
+      let monitor = try ZMQMonitor(context, of: socket, name: "link-\(opened)")
       try socket.connect(endpoint)
+      opened += 1
+      index[endpoint] = peers.count
       peers.append(Peer(endpoint: endpoint, socket: socket, monitor: monitor))
     }
-    self.peers = peers
-    self.machine = machine
-    self.waker = waker
-    self.notes = notes
+    machine.add(endpoint)
+  }
+
+  mutating func setWorkers(_ endpoints: [String]) {
+    for endpoint in endpoints {
+      do {
+        try add(endpoint)
+      } catch {
+        notes(.unusable(worker: endpoint, reason: "\(error)"))
+      }
+    }
+    for peer in peers where !endpoints.contains(peer.endpoint) {
+      perform(machine.remove(peer.endpoint, now: monotonicMilliseconds()))
+    }
+    changed = true
+  }
+
+  private mutating func close(_ endpoint: String) {
+    guard let number = index[endpoint] else { return }
+    peers.remove(at: number)
     index = Dictionary(peers.enumerated().map { ($1.endpoint, $0) }, uniquingKeysWith: { first, _ in first })
+    changed = true
   }
 
   /// What is to be shown from now on: at once when a worker came or went, else some times a second.
@@ -175,7 +219,8 @@ private struct LinkLoop {
     changed = false
     lastSnapshot = now
     return WorkerLink.Snapshot(
-      usableWorkers: machine.usableWorkers, requestsInFlight: machine.requestsInFlight, health: machine.health)
+      usableWorkers: machine.usableWorkers, requestsInFlight: machine.requestsInFlight, health: machine.health,
+      inFlight: machine.inFlight)
   }
 
   /// Waits for sockets, commands, or the next moment of the machine.
@@ -188,7 +233,7 @@ private struct LinkLoop {
     let now = monotonicMilliseconds()
     let next = machine.nextTick ?? now + 1000
     zmq_poll(&items, Int32(items.count), Int(min(1000, next > now ? next - now : 0)))
-    waker.drain()
+    if items[0].revents != 0 { waker.drain() }
   }
 
   mutating func submit(_ request: WorkerRequest, _ deadline: UInt64, _ completion: @escaping WorkerLink.Completion) {
@@ -234,6 +279,7 @@ private struct LinkLoop {
         if sent != true { queue += machine.sendFailed(worker, id: id, now: monotonicMilliseconds()) }
       case .finish(let id, let outcome):
         completions.removeValue(forKey: id)?(outcome)
+      case .close(let worker): close(worker)
       case .note(let note):
         changed = true
         notes(note)

@@ -37,7 +37,7 @@ package final class WorkerServer: Sendable {
   package typealias Handler = @Sendable (WorkerRequest, FrameHeader, Responder) -> Void
 
   private struct Outbox {
-    var messages: [[[UInt8]]] = []
+    var messages: [(peer: [UInt8], frames: [[UInt8]])] = []
     var announcements: [WorkerReply] = []
     var stop = false
   }
@@ -115,7 +115,7 @@ package final class WorkerServer: Sendable {
 
   fileprivate func answer(_ peer: [UInt8], _ frames: [[UInt8]]) {
     let first = outbox.withLock { outbox in
-      outbox.messages.append([peer] + frames)
+      outbox.messages.append((peer, frames))
       return outbox.messages.count == 1
     }
     // The socket's own thread empties the outbox after each request: it need not wake itself.
@@ -127,6 +127,7 @@ package final class WorkerServer: Sendable {
 
   private func run(_ socket: ZMQSocket, _ monitor: ZMQMonitor, _ gate: KeyGate?, _ handler: Handler) {
     var peers: Set<[UInt8]> = []
+    var lastPeer: [UInt8] = []
     while true {
       var items = [
         zmq_pollitem_t(socket: nil, fd: waker.descriptor, events: Int16(ZMQ_POLLIN), revents: 0),
@@ -137,13 +138,16 @@ package final class WorkerServer: Sendable {
         items.append(zmq_pollitem_t(socket: gate.socket.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0))
       }
       zmq_poll(&items, Int32(items.count), 1000)
-      waker.drain()
+      if items[0].revents != 0 { waker.drain() }
       gate?.answer { notes(.unknownKey) }
       while let event = monitor.next() { note(event) }
       // Bounded, so that ready answers of other threads are not held back by a flood of requests.
       for _ in 0..<256 {
         guard let frames = socket.receive() else { break }
-        if let peer = frames.first, peers.count < Self.peerLimit { peers.insert(peer) }
+        if let peer = frames.first, peer != lastPeer, peers.count < Self.peerLimit {
+          peers.insert(peer)
+          lastPeer = peer
+        }
         receive(frames, handler)
       }
       if flush(socket, &peers) { return }
@@ -162,7 +166,7 @@ package final class WorkerServer: Sendable {
   private func receive(_ frames: [[UInt8]], _ handler: Handler) {
     guard let peer = frames.first else { return notes(.badMessage(.malformed)) }
     do throws(FrameError) {
-      let (header, request) = try WorkerRequest.parse(Array(frames.dropFirst()))
+      let (header, request) = try WorkerRequest.parse(frames.dropFirst())
       handler(request, header, Responder(server: self, peer: peer, id: header.id))
     } catch {
       notes(.badMessage(error))
@@ -177,11 +181,11 @@ package final class WorkerServer: Sendable {
       outbox.announcements = []
       return taken
     }
-    for message in taken.messages where !socket.send(message) { notes(.answerDropped) }
+    for message in taken.messages where !socket.send(message.frames, to: message.peer) { notes(.answerDropped) }
     for reply in taken.announcements {
       let frames = reply.frames(id: FrameHeader.announcementID)
       // Who cannot be reached any more has gone.
-      peers = peers.filter { socket.send([$0] + frames) }
+      peers = peers.filter { socket.send(frames, to: $0) }
     }
     return taken.stop
   }

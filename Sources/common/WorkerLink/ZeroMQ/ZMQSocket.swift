@@ -99,31 +99,34 @@ final class ZMQSocket {
   }
 
   /// Sends one message of several frames without waiting.
+  /// - Parameter peer: of a ROUTER socket; nil on other sockets.
   /// - Returns: false when the peer is gone or its queue is full.
-  func send(_ frames: [[UInt8]]) -> Bool {
-    for (index, frame) in frames.enumerated() {
-      var message = zmq_msg_t()
-      guard zmq_msg_init_size(&message, frame.count) == 0 else { return false }
-      if !frame.isEmpty, let destination = zmq_msg_data(&message) {
-        frame.withUnsafeBytes { source in
-          if let base = source.baseAddress { memcpy(destination, base, source.count) }
-        }
-      }
-      let more = index + 1 < frames.count ? ZMQ_SNDMORE : 0
-      var result: Int32
-      repeat { result = zmq_msg_send(&message, handle, ZMQ_DONTWAIT | more) } while result < 0 && zmq_errno() == EINTR
-      if result < 0 {
-        zmq_msg_close(&message)
-        return false
+  func send(_ frames: [[UInt8]], to peer: [UInt8]? = nil) -> Bool {
+    if let peer, !send(peer, isLast: frames.isEmpty) { return false }
+    for index in frames.indices where !send(frames[index], isLast: index + 1 == frames.count) { return false }
+    return true
+  }
+
+  private func send(_ frame: [UInt8], isLast: Bool) -> Bool {
+    var message = zmq_msg_t()
+    guard zmq_msg_init_size(&message, frame.count) == 0 else { return false }
+    if !frame.isEmpty, let destination = zmq_msg_data(&message) {
+      frame.withUnsafeBytes { source in
+        if let base = source.baseAddress { memcpy(destination, base, source.count) }
       }
     }
-    return true
+    let flags = ZMQ_DONTWAIT | (isLast ? 0 : ZMQ_SNDMORE)
+    var result: Int32
+    repeat { result = zmq_msg_send(&message, handle, flags) } while result < 0 && zmq_errno() == EINTR
+    if result < 0 { zmq_msg_close(&message) }
+    return result >= 0
   }
 
   /// Receives one whole message without waiting; nil when there is none. A message of too many frames is read to its
   /// end and comes back empty.
   func receive() -> [[UInt8]]? {
     var frames: [[UInt8]] = []
+    frames.reserveCapacity(4)
     var count = 0
     while true {
       var message = zmq_msg_t()
