@@ -120,7 +120,13 @@ let package = Package(
 
     // A private PostgreSQL server, for the tests of two targets.
     .target(name: "TestDatabase", dependencies: ["CLibPQ"], path: "Tests/TestDatabase", swiftSettings: strict),
+    .executableTarget(
+      name: "fuzz",
+      dependencies: ["Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "CLibCrypto", arguments],
+      path: "Fuzzing", exclude: ["Crashers"], swiftSettings: strict),
+
     tests("WireTests", ["Wire"]),
+    tests("FuzzTests", ["Wire", "Envelope", "fuzz"]),
     tests("EnvelopeTests", ["Wire", "PublicIdentity", "PKI", "Envelope"]),
     tests("PKITests", ["PublicIdentity", "PKI"]),
     tests("YAMLTests", ["YAML"]),

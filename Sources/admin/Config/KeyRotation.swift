@@ -49,8 +49,8 @@ struct KeyRotation {
     return finish([
       "New message key and certificate (valid until \(certificate.notAfter.formatted(.iso8601))):",
       "  \(folder.worker.path)", "  \(folder.frontend.path)", acceptance,
-      "Copy the files to their machines. Restart all crypto-workers first, then the frontends. No agent has to be "
-        + "touched.",
+      "Copy the files to their machines, to those of crypto-workers first. Running processes take them up within "
+        + "seconds, without a restart. No agent has to be touched.",
     ])
   }
 
@@ -73,7 +73,7 @@ struct KeyRotation {
       "  \(folder.worker.path)", "  \(folder.frontend.path)", "  TLS: \(tlsLine)",
     ]
     if dropped > 0 { lines.append("  \(dropped) previous key(s) whose time is over were removed") }
-    lines.append("Copy the files to their machines and restart frontends and crypto-workers, in any order.")
+    lines.append("Copy the files to their machines, in any order: running processes take them up within seconds.")
     return finish(lines)
   }
 

@@ -6,6 +6,8 @@ import Observability
 /// message certificate of `/server.pem`, a TLS certificate in the file, and the list of crypto-workers.
 struct ConfigFollower: Sendable {
   static let interval = Duration.seconds(3)
+  /// A new message certificate waits for this many looks: crypto-workers, which look as often, have its key by then.
+  private static let patience = 2
 
   let path: String
   /// The file's content that is in use.
@@ -18,6 +20,22 @@ struct ConfigFollower: Sendable {
   let logger: Logger
   /// Whether the file is to be read again although it looks the same.
   let isAsked: @Sendable () -> Bool
+  /// A message certificate that will be served, and after how many looks.
+  private var pending: (certificate: String, looks: Int)?
+
+  init(
+    path: String, inUse: FrontendConfig, followsWorkers: Bool, router: Router, tls: ServerTLS?, workers: WorkerFollower,
+    logger: Logger, isAsked: @escaping @Sendable () -> Bool
+  ) {
+    self.path = path
+    self.inUse = inUse
+    self.followsWorkers = followsWorkers
+    self.router = router
+    self.tls = tls
+    self.workers = workers
+    self.logger = logger
+    self.isAsked = isAsked
+  }
 
   /// Looks at the file until cancelled.
   func run(every interval: Duration = Self.interval) async {
@@ -26,6 +44,7 @@ struct ConfigFollower: Sendable {
     while !Task.isCancelled {
       let (hasChanged, isAsked) = (changes.look(), isAsked())
       if hasChanged || isAsked { copy.reload() }
+      copy.serveWhatIsDue()
       try? await Task.sleep(for: interval)
     }
   }
@@ -39,8 +58,7 @@ struct ConfigFollower: Sendable {
       return logger.error("the changed configuration is not used: \(error)")
     }
     if new.frontend.certificate != inUse.frontend.certificate {
-      router.serve(certificate: new.frontend.certificate)
-      logger.notice("the new message certificate is served at server.pem")
+      pending = (new.frontend.certificate, Self.patience)
     }
     takeUpTLS(new)
     if followsWorkers, new.cryptoWorkers.endpoints != inUse.cryptoWorkers.endpoints {
@@ -51,6 +69,17 @@ struct ConfigFollower: Sendable {
       logger.notice("other settings have changed: they are used after a restart", metadata: ["file": "\(path)"])
     }
     inUse = new
+  }
+
+  private mutating func serveWhatIsDue() {
+    guard let (certificate, looks) = pending else { return }
+    guard looks == 0 else {
+      pending = (certificate, looks - 1)
+      return
+    }
+    pending = nil
+    router.serve(certificate: certificate)
+    logger.notice("the new message certificate is served at server.pem")
   }
 
   private func takeUpTLS(_ new: FrontendConfig) {

@@ -76,6 +76,11 @@ package enum SessionSnapshot {
     let secret = try derive(key, salt: Array(bytes[21..<37]))
     let plain = try GCM.open(
       Array(bytes[headerSize...]), key: secret, nonce: Array(bytes[37..<49]), header: Array(bytes[0..<headerSize]))
+    return try read(plain, capacity: capacity)
+  }
+
+  /// Reads the entries of a snapshot that was opened. They are our own, but of another version perhaps.
+  package static func read(_ plain: [UInt8], capacity: Int) throws(Failure) -> SessionCache {
     var cache = SessionCache(capacity: capacity)
     let items = plain.withUnsafeBytes { buffer in
       Result { () throws(WireReader.Malformed) in
