@@ -12,7 +12,8 @@ struct Benchmarks: AsyncParsableCommand {
 
   /// All benchmarks, in the order in which they run.
   static let all: [Benchmark] = [
-    .warmOpen, .coldOpen, .linkWarm, .linkCold, .checkIn, .monitoringRows, .tlsPost, .idleReaders, .taskLatency,
+    .warmOpen, .coldOpen, .linkWarm, .linkCold, .forgedBodies, .coldBurst, .workerRestart, .workerKilled, .checkIn,
+    .monitoringRows, .tlsPost, .idleReaders, .taskLatency,
     .storeRows, .queries, .engineStart, .agentStart,
   ]
 }

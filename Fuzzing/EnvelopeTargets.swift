@@ -9,7 +9,8 @@ extension FuzzTarget {
   static let opener = FuzzTarget(name: "opener", abstract: "bodies whose MAC is right, with anything inside") {
     let session = try FuzzSession()
     return [
-      [0] + session.plainLists([[1, 2, 3]]), [1] + [UInt8](repeating: 7, count: 32), [2] + [UInt8](repeating: 1, count: 16),
+      [0] + session.plainLists([[1, 2, 3]]), [1] + [UInt8](repeating: 7, count: 32),
+      [2] + [UInt8](repeating: 1, count: 16),
       [3] + session.plainMetadata(), [4] + session.plainProperties(),
     ]
   } run: { bytes in
@@ -30,7 +31,9 @@ extension FuzzTarget {
     let session = try FuzzSession()
     var cache = SessionCache(capacity: 4)
     let body = session.body(lists: [[1]])
-    let opened = try body.withUnsafeBytes { try InboundSession.unwrap($0, EnvelopeScan($0), with: session.server).session }
+    let opened = try body.withUnsafeBytes {
+      try InboundSession.unwrap($0, EnvelopeScan($0), with: session.server).session
+    }
     let client = session.client.publicKey
     cache.store(inbound: opened, of: ClientName(id: client.clientID), publicKey: client)
     let outbound = try OutboundSession(sender: "VelociraptorServer", key: session.server, receiver: client)

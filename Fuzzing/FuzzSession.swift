@@ -30,7 +30,8 @@ struct FuzzSession: Sendable {
     (server, client) = keys
     encryptedCipher = try server.publicKey.encryptOAEP(Self.properties())
     encryptedMetadata = Self.encrypt(Self.pad(Self.metadata(client)), Self.iv)
-    let body = Self.seal(Self.encrypt(Self.pad(Self.lists([[1]])), Self.iv), Self.iv, encryptedCipher, encryptedMetadata)
+    let body = Self.seal(
+      Self.encrypt(Self.pad(Self.lists([[1]])), Self.iv), Self.iv, encryptedCipher, encryptedMetadata)
     let server = server
     known = try body.withUnsafeBytes { try InboundSession.unwrap($0, EnvelopeScan($0), with: server).session }
   }

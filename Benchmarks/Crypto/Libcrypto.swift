@@ -21,14 +21,7 @@ final class LibcryptoOpen {
     }
     self.mac = mac
     self.cipher = cipher
-    var name = Array("SHA1".utf8CString)
-    let ready = name.withUnsafeMutableBufferPointer { name in
-      var parameters = [
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name.baseAddress, 0), OSSL_PARAM_construct_end(),
-      ]
-      return EVP_MAC_init(mac, key, key.count, &parameters)
-    }
-    guard ready == 1, EVP_DecryptInit_ex2(cipher, aes, key, nil, nil) == 1,
+    guard mr_hmac_sha1_init(mac, key, key.count) == 1, EVP_DecryptInit_ex2(cipher, aes, key, nil, nil) == 1,
       EVP_CIPHER_CTX_set_padding(cipher, 0) == 1
     else { throw Trouble("libcrypto refuses HMAC-SHA1 or AES-128-CBC") }
   }

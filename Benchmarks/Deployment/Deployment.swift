@@ -12,13 +12,13 @@ final class Deployment: Sendable {
   private let processes = Mutex<[String: ServerProcess]>([:])
 
   /// Makes the files; starts nothing.
-  init(_ settings: Settings, frontends: Int = 1, maxPoll: Int = 300) throws {
+  init(_ settings: Settings, frontends: Int = 1, workers: Int = 1, maxPoll: Int = 300) throws {
     self.settings = settings
     directory = settings.scratch.appendingPathComponent("d-\(UUID().uuidString.prefix(4).lowercased())")
     ports = try (0..<frontends).map { _ in try Loopback.freePort() }
     var arguments = [
       "config", "generate", "--directory", directory.path, "--hostname", "127.0.0.1", "--bind-address", "127.0.0.1",
-      "--workers", "1", "--max-poll", "\(maxPoll)",
+      "--workers", "\(workers)", "--max-poll", "\(maxPoll)",
     ]
     for port in ports { arguments += ["--frontend-port", "\(port)"] }
     _ = try Command.check(settings.bin.appendingPathComponent("microraptor").path, arguments, in: settings.scratch)
@@ -31,17 +31,27 @@ final class Deployment: Sendable {
 
   func path(_ name: String) -> String { directory.appendingPathComponent(name).path }
 
-  var workerEndpoint: String { "ipc://" + path("run/worker-1.sock") }
+  var workerEndpoint: String { endpoint(1) }
 
-  func startWorker() throws {
+  private func endpoint(_ number: Int) -> String { "ipc://" + path("run/worker-\(number).sock") }
+
+  /// Starts the worker of this number; the first is called `worker`, others `worker-2` and so on.
+  func startWorker(_ number: Int = 1, extra: [String] = []) throws {
+    let name = number == 1 ? "worker" : "worker-\(number)"
     try start(
-      "worker", "crypto-worker",
-      ["--config", path("crypto-worker.config.yaml"), "--bind", workerEndpoint, "--monitoring-port", "0"])
-    try process("worker").wait(for: ": ready")
+      name, "crypto-worker",
+      ["--config", path("crypto-worker.config.yaml"), "--bind", endpoint(number), "--monitoring-port", "0"] + extra)
+    try process(name).wait(for: ": ready")
   }
 
-  func startAll() throws {
-    try startWorker()
+  /// Changes text in a configuration file.
+  func edit(_ name: String, _ change: (String) -> String) throws {
+    try change(String(contentsOfFile: path(name), encoding: .utf8))
+      .write(toFile: path(name), atomically: false, encoding: .utf8)
+  }
+
+  func startAll(workers: Int = 1) throws {
+    for number in 1...workers { try startWorker(number) }
     for (index, port) in ports.enumerated() {
       let name = "frontend-\(index + 1)"
       try start(

@@ -18,6 +18,8 @@ final class PostLoad: Sendable {
 
   fileprivate let answered = Atomic<Int>(0)
   fileprivate let failed = Atomic<Int>(0)
+  /// Nanoseconds of the slowest answer since the last question.
+  fileprivate let slowest = Atomic<UInt64>(0)
   fileprivate let status: Int
   fileprivate let path: String
   fileprivate let bodies: Bodies
@@ -70,6 +72,13 @@ final class PostLoad: Sendable {
     return Window(requestsPerSecond: Statistics.median(rates), cpuPerRequest: Statistics.median(costs))
   }
 
+  /// Requests that were answered otherwise than expected, or not at all.
+  var failures: Int { failed.load(ordering: .relaxed) }
+  var answers: Int { answered.load(ordering: .relaxed) }
+
+  /// Seconds of the slowest answer since the last question.
+  func takeSlowest() -> Double { Double(slowest.exchange(0, ordering: .relaxed)) / 1e9 }
+
   func stop() async { try? await group.shutdownGracefully() }
 }
 
@@ -80,6 +89,7 @@ private final class PostHandler: ChannelInboundHandler {
 
   private let load: PostLoad
   private let number: Int
+  private var started: UInt64 = 0
 
   init(load: PostLoad, number: Int) {
     self.load = load
@@ -90,6 +100,7 @@ private final class PostHandler: ChannelInboundHandler {
 
   private func post(_ context: ChannelHandlerContext) {
     guard let body = load.bodies(number) else { return }
+    started = Clock.now()
     let headers: HTTPHeaders = [
       "Host": "127.0.0.1", "User-Agent": "Velociraptor", "Content-Type": "application/binary",
       "Content-Length": String(body.count),
@@ -109,6 +120,7 @@ private final class PostHandler: ChannelInboundHandler {
     case .body: break
     case .end:
       load.answered.add(1, ordering: .relaxed)
+      load.slowest.max(Clock.now() - started, ordering: .relaxed)
       post(context)
     }
   }

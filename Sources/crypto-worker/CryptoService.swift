@@ -226,7 +226,9 @@ final class CryptoService: Sendable {
     let now = clock()
     let turn = state.withLock { state -> UInt64? in
       guard state.paced < cold.limit else { return nil }
-      guard let wait = state.pace?.reserve(now: now, within: UInt64(patience)) else { return state.pace == nil ? 0 : nil }
+      guard let wait = state.pace?.reserve(now: now, within: UInt64(patience)) else {
+        return state.pace == nil ? 0 : nil
+      }
       if wait > 0 { state.paced += 1 }
       return wait
     }

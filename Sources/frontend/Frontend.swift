@@ -111,7 +111,8 @@ struct Frontend: AsyncParsableCommand {
       "ready",
       metadata: [
         "address": "\(address):\(channel.localAddress?.port ?? port)", "tls": "\(parts.tls != nil)",
-        "workers": "\(parts.link.snapshot.inFlight.keys.sorted().joined(separator: " "))", "base_path": "\(file.frontend.basePath)/",
+        "workers": "\(parts.link.snapshot.inFlight.keys.sorted().joined(separator: " "))",
+        "base_path": "\(file.frontend.basePath)/",
       ])
     await withTaskGroup(of: Void.self) { tasks in
       tasks.addTask { await parts.gate.watch(parts.store) }

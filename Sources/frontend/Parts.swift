@@ -62,7 +62,8 @@ struct Parts: Sendable {
       let curve = try file.cryptoWorkers.curve.map {
         try CurveKeys(publicKey: $0.publicKey, secretKey: $0.secretKey, peerPublicKeys: $0.peerPublicKeys)
       }
-      link = try WorkerLink(endpoints: directory.workers, routingSecret: file.cryptoWorkers.routingSecret, curve: curve) {
+      link = try WorkerLink(endpoints: directory.workers, routingSecret: file.cryptoWorkers.routingSecret, curve: curve)
+      {
         Self.note($0, logger, limited)
       }
     } catch {
@@ -93,6 +94,13 @@ struct Parts: Sendable {
     let connections = connections
     metrics.registry.gauge("frontend_connections", "Open connections of agents and proxies.") {
       Double(connections.count)
+    }
+    let slots = router.slots
+    metrics.registry.gauge("frontend_slots_free", "Bodies that could be worked on beside those that are.") {
+      Double(slots.free)
+    }
+    metrics.registry.gauge("frontend_slots_waiting", "Bodies that wait for a slot: Frontend.resources.concurrency.") {
+      Double(slots.waiting)
     }
     let link = link
     metrics.registry.gauge("worker_usable", "Crypto-workers that take requests.") {

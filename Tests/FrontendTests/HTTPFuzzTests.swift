@@ -7,18 +7,19 @@ import XCTest
 /// Damaged HTTP requests, websocket frames and PROXY headers against a frontend's own pipeline.
 /// `MICRORAPTOR_FUZZ_SECONDS` sets for how long.
 final class HTTPFuzzTests: XCTestCase {
-  private static let samples: [[UInt8]] = [
-    "POST /control HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
-    "POST /reader HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    "POST /control?a=b HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nX-Priority: urgent\r\nContent-Length: 1\r\n\r\nZ",
-    "GET /server.pem HTTP/1.0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    "GET /control HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-      + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-  ].map { Array($0.utf8) } + [
-    // A masked binary frame, a ping, a continuation and a close, one after the other.
-    [0x82, 0x83, 1, 2, 3, 4, 96, 96, 96], [0x89, 0x80, 1, 2, 3, 4], [0x80, 0x81, 1, 2, 3, 4, 0],
-    [0x88, 0x82, 1, 2, 3, 4, 2, 0xea], [0x82, 0xff, 0, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4],
-  ]
+  private static let samples: [[UInt8]] =
+    [
+      "POST /control HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+      "POST /reader HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+      "POST /control?a=b HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nX-Priority: urgent\r\nContent-Length: 1\r\n\r\nZ",
+      "GET /server.pem HTTP/1.0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+      "GET /control HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    ].map { Array($0.utf8) } + [
+      // A masked binary frame, a ping, a continuation and a close, one after the other.
+      [0x82, 0x83, 1, 2, 3, 4, 96, 96, 96], [0x89, 0x80, 1, 2, 3, 4], [0x80, 0x81, 1, 2, 3, 4, 0],
+      [0x88, 0x82, 1, 2, 3, 4, 2, 0xea], [0x82, 0xff, 0, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4],
+    ]
 
   private var seconds: Double {
     Double(ProcessInfo.processInfo.environment["MICRORAPTOR_FUZZ_SECONDS"] ?? "") ?? 1

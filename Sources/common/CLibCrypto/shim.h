@@ -35,6 +35,14 @@ static inline int mr_rsa_use_oaep_sha1(EVP_PKEY_CTX *ctx) {
   return EVP_PKEY_CTX_set_rsa_mgf1_md(ctx, EVP_sha1()) > 0;
 }
 
+// Starts HMAC-SHA1 with a key. In C, because an OSSL_PARAM keeps pointers to its key and value: texts made from Swift's
+// strings would be gone before they are read.
+static inline int mr_hmac_sha1_init(EVP_MAC_CTX *ctx, const unsigned char *key, size_t length) {
+  OSSL_PARAM parameters[] = {
+    OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA1", 0), OSSL_PARAM_construct_end()};
+  return EVP_MAC_init(ctx, key, length, parameters);
+}
+
 static inline int mr_rsa_use_pkcs1_sha256(EVP_PKEY_CTX *ctx) {
   if (EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) <= 0) return 0;
   return EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) > 0;

@@ -39,7 +39,8 @@ package enum WorkerEndpoint: Sendable, Hashable, CustomStringConvertible {
       self = .dns(host: host, port: port)
     } else {
       throw Failure(
-        expected: "ipc:///absolute/path, tcp://host:port or dns+tcp://name:port", found: SectionReader.shown(text), remedy: nil)
+        expected: "ipc:///absolute/path, tcp://host:port or dns+tcp://name:port", found: SectionReader.shown(text),
+        remedy: nil)
     }
   }
 

@@ -33,7 +33,8 @@ package final class InboundSession: Sendable {
   /// Whether these are exactly the session's bytes.
   func hasCipher(_ bytes: UnsafeRawBufferPointer) -> Bool {
     guard bytes.count == encryptedCipher.count, let base = bytes.baseAddress else { return false }
-    return encryptedCipher.withUnsafeBytes { own in own.baseAddress.map { memcmp($0, base, bytes.count) == 0 } ?? false }
+    return encryptedCipher.withUnsafeBytes { own in own.baseAddress.map { memcmp($0, base, bytes.count) == 0 } ?? false
+    }
   }
 
   /// Checks the sender's signature of the session (crypto.md §6 step 10).

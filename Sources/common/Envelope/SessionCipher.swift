@@ -26,7 +26,7 @@ final class SessionCipher: @unchecked Sendable {
       EVP_DecryptInit_ex2(decryptor, cipher, key, nil, nil) == 1,
       EVP_CIPHER_CTX_set_padding(decryptor, 0) == 1,
       EVP_EncryptInit_ex2(encryptor, cipher, key, nil, nil) == 1,
-      Self.start(mac, key: hmacKey)
+      mr_hmac_sha1_init(mac, hmacKey, hmacKey.count) == 1
     else { throw EnvelopeError(.libcrypto) }
   }
 
@@ -40,16 +40,6 @@ final class SessionCipher: @unchecked Sendable {
   /// Runs several steps as one: a context holds the state of one message at a time.
   func locked<Value: Sendable>(_ steps: (SessionCipher) throws(EnvelopeError) -> Value) throws(EnvelopeError) -> Value {
     try lock.withLock { (_) throws(EnvelopeError) in try steps(self) }
-  }
-
-  private static func start(_ mac: OpaquePointer, key: [UInt8]) -> Bool {
-    var name = Array("SHA1".utf8CString)
-    return name.withUnsafeMutableBufferPointer { name in
-      var parameters = [
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name.baseAddress, 0), OSSL_PARAM_construct_end(),
-      ]
-      return EVP_MAC_init(mac, key, key.count, &parameters) == 1
-    }
   }
 
   /// A MAC on the stack.

@@ -28,6 +28,8 @@ package final class RSAPrivateKey: @unchecked Sendable {
   /// The EVP_PKEY, owned by `publicKey`, which shares it.
   package var handle: OpaquePointer { publicKey.handle }
   package let publicKey: RSAPublicKey
+  private let signers: RSAContexts
+  private let decryptors: RSAContexts
 
   private init(owning key: OpaquePointer) throws(Failure) {
     do throws(RSAPublicKey.Failure) {
@@ -35,6 +37,8 @@ package final class RSAPrivateKey: @unchecked Sendable {
     } catch {
       throw error == .notRSA ? .notRSA : .refused(error)
     }
+    signers = RSAContexts(key) { EVP_PKEY_sign_init($0) == 1 && mr_rsa_use_pkcs1_sha256($0) == 1 }
+    decryptors = RSAContexts(key) { EVP_PKEY_decrypt_init($0) == 1 && mr_rsa_use_oaep_sha1($0) == 1 }
   }
 
   /// A new key with e = 65537.
@@ -74,11 +78,8 @@ package final class RSAPrivateKey: @unchecked Sendable {
 
   /// RSASSA-PKCS1-v1_5 with SHA-256 (crypto.md §1).
   package func sign(_ message: [UInt8]) throws(OpenSSLError) -> [UInt8] {
-    guard let context = EVP_PKEY_CTX_new(handle, nil) else { throw OpenSSLError("RSA context") }
-    defer { EVP_PKEY_CTX_free(context) }
-    guard EVP_PKEY_sign_init(context) == 1, mr_rsa_use_pkcs1_sha256(context) == 1 else {
-      throw OpenSSLError("RSA signature set-up")
-    }
+    guard let context = signers.take() else { throw OpenSSLError("RSA signature set-up") }
+    defer { signers.put(context) }
     let digest = Digest.sha256(message)
     return try run("RSA signature") { output, length in
       EVP_PKEY_sign(context, output, length, digest, digest.count)
@@ -87,11 +88,8 @@ package final class RSAPrivateKey: @unchecked Sendable {
 
   /// RSA-OAEP with SHA-1 (crypto.md §1). Every failure is the same error: the peer must not learn which check failed.
   package func decryptOAEP(_ message: UnsafeBufferPointer<UInt8>) throws(OpenSSLError) -> [UInt8] {
-    guard let context = EVP_PKEY_CTX_new(handle, nil) else { throw OpenSSLError("RSA context") }
-    defer { EVP_PKEY_CTX_free(context) }
-    guard EVP_PKEY_decrypt_init(context) == 1, mr_rsa_use_oaep_sha1(context) == 1 else {
-      throw OpenSSLError("RSA-OAEP set-up")
-    }
+    guard let context = decryptors.take() else { throw OpenSSLError("RSA-OAEP set-up") }
+    defer { decryptors.put(context) }
     return try run("RSA decryption error") { output, length in
       EVP_PKEY_decrypt(context, output, length, message.baseAddress, message.count)
     }

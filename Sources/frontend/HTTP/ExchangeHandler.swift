@@ -110,6 +110,12 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
     timer = context.eventLoop.scheduleTask(deadline: moment) { bound.value.timerFired() }
   }
 
+  private func stopTimer() {
+    timer?.cancel()
+    timer = nil
+    deadline = MovingDeadline()
+  }
+
   private func timerFired() {
     timer = nil
     switch deadline.fired(now: .now()) {
@@ -245,6 +251,8 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
     let action = machine.end()
     guard action == .process || action == .tooLarge else { return }
     deadline.stop()
+    // A reader waits for minutes: it needs no timer that fires for nothing.
+    if route == .reader { stopTimer() }
     if version == .http1, WebSocketUpgrade.isWanted(head, route) { return upgrade(head, route, context) }
     process(head, route, action, context)
   }
@@ -334,6 +342,10 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
     releaseSlot()
     settle()
     if isDraining, version == .http1 { keepAlive = false }
+    if keepAlive, written == nil {
+      context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+      return rest()
+    }
     let promise = context.eventLoop.makePromise(of: Void.self)
     if let written {
       promise.futureResult.whenComplete { result in
@@ -343,13 +355,17 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: promise)
     if keepAlive {
-      // A stream of HTTP/2 is over with its answer; the connection has its own watch.
-      if version == .http1 { arm(timeouts.idle) } else { deadline.stop() }
+      rest()
     } else {
       machine.close()
       let channel = context.channel
       promise.futureResult.whenComplete { _ in channel.close(promise: nil) }
     }
+  }
+
+  /// Waits for the next request. A stream of HTTP/2 is over with its answer; the connection has its own watch.
+  private func rest() {
+    if version == .http1 { arm(timeouts.idle) } else { deadline.stop() }
   }
 
   func abort() {

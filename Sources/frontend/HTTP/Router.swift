@@ -107,9 +107,12 @@ final class Router: Sendable {
   func serve(certificate: String) { serverPEM.withLock { $0 = Array(certificate.utf8) } }
 
   func route(_ uri: String) -> Route {
-    let path = uri.prefix { $0 != "?" }
-    guard path.hasPrefix(basePath) else { return .unknown }
-    switch path.dropFirst(basePath.count) {
+    var path = Substring(uri.utf8.prefix { $0 != UInt8(ascii: "?") })
+    if !basePath.isEmpty {
+      guard path.utf8.starts(with: basePath.utf8) else { return .unknown }
+      path = path.dropFirst(basePath.count)
+    }
+    switch path {
     case "/server.pem": return .serverPEM
     case "/control", "/send_messages": return .control
     case "/reader", "/receive_messages": return .reader
@@ -119,7 +122,7 @@ final class Router: Sendable {
   }
 
   func remoteAddress(of connection: Connection, _ headers: HTTPHeaders) -> String {
-    proxies.clientAddress(peer: connection.peer, headers: headers)
+    proxies.header == nil ? connection.peerText : proxies.clientAddress(peer: connection.peer, headers: headers)
   }
 
   /// Answers an HTTP request whose body has been read.

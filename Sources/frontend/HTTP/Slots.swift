@@ -61,6 +61,9 @@ final class Slots: Sendable {
   /// Places that nobody has.
   var free: Int { state.withLock { $0.free } }
 
+  /// Bodies that wait for a place.
+  var waiting: Int { state.withLock { $0.queue.count } }
+
   private func expire(_ number: UInt64) {
     let expired = state.withLock { state -> (@Sendable (Ticket?) -> Void)? in
       guard let index = state.queue.firstIndex(where: { $0.number == number }) else { return nil }

@@ -8,6 +8,7 @@ final class Connection: Sendable {
   /// Runs the exchanges of this connection on its event loop.
   let executor: LoopExecutor
   private let source: Mutex<SocketAddress?>
+  private let text = Mutex<String?>(nil)
 
   init(channel: any Channel) {
     self.channel = channel
@@ -18,10 +19,23 @@ final class Connection: Sendable {
   /// Who is at the other end: the peer, or whom a trusted proxy names in its PROXY header.
   var peer: SocketAddress? { source.withLock { $0 } ?? channel.remoteAddress }
 
+  /// The peer as `ip:port`.
+  var peerText: String {
+    text.withLock { text in
+      if let text { return text }
+      let made = TrustedProxies.text(of: peer)
+      text = made
+      return made
+    }
+  }
+
   /// Whether a proxy's TCP stands between us and the agent, so that ours says nothing about the agent.
   var isRelayed: Bool { source.withLock { $0 != nil } }
 
-  func setSource(_ address: SocketAddress) { source.withLock { $0 = address } }
+  func setSource(_ address: SocketAddress) {
+    source.withLock { $0 = address }
+    text.withLock { $0 = nil }
+  }
 
   /// What TCP knows of bytes under way.
   struct Outstanding: Sendable, Equatable {

@@ -46,6 +46,7 @@ struct ConnectionSetup: Sendable {
     if let errors = try? pipeline.context(handlerType: HandshakeErrors.self) {
       pipeline.removeHandler(context: errors, promise: nil)
     }
+    if tls != nil { try pipeline.addHandler(WriteCoalescer()) }
     // No check of our own answers' headers: none of them holds anything that a peer sent.
     try pipeline.configureHTTPServerPipeline(withErrorHandling: true, withOutboundHeaderValidation: false)
     try pipeline.addHandler(ExchangeHandler(router: router, connection: connection, version: .http1))

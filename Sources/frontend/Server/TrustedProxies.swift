@@ -60,6 +60,12 @@ struct TrustedProxies: Sendable {
     if let header, ranges.contains(where: { $0.contains(ip) }), let value = headers.first(name: header) {
       return String(value.prefix(256))
     }
+    return Self.text(of: peer)
+  }
+
+  /// An address as `ip:port`.
+  static func text(of peer: SocketAddress?) -> String {
+    let ip = peer?.ipAddress ?? ""
     guard let port = peer?.port else { return ip }
     return ip.contains(":") ? "[\(ip)]:\(port)" : "\(ip):\(port)"
   }

@@ -24,7 +24,9 @@ enum NameLookUp {
       var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
       let status = getnameinfo(
         entry.pointee.ai_addr, entry.pointee.ai_addrlen, &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST)
-      if status == 0 { found.append(String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)) }
+      if status == 0 {
+        found.append(String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+      }
       next = entry.pointee.ai_next
     }
     return found

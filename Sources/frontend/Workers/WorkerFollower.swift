@@ -46,7 +46,8 @@ final class WorkerFollower: Sendable {
       switch directory.withLock({ $0.resolved(name, found) }) {
       case nil: break
       case .unknownName(let name):
-        limited.warning("dns", "no address was found for crypto-workers; those known stay", metadata: ["name": "\(name)"])
+        limited.warning(
+          "dns", "no address was found for crypto-workers; those known stay", metadata: ["name": "\(name)"])
       case .unsafeAddresses(let name, let count):
         limited.warning(
           "dns-plain", "\(count) addresses of crypto-workers are left out: they need CryptoWorkers.curve",

@@ -48,21 +48,21 @@ final class TestServer {
     tls: ServerTLS? = nil, places: Int = 8, timeout: Int = 600, maxBody: Int = 1 << 20,
     timeouts: ExchangeHandler.Timeouts = .init(), webSocket: WebSocketLimits = .init(),
     proxies: TrustedProxies = TrustedProxies(header: nil, ranges: []), proxyProtocol: Bool = false,
-    uploads: UploadRates = .init()
+    uploads: UploadRates = .init(), basePath: String = "", connectionsPerSecond: Int = 1000
   ) async throws {
     let metrics = FrontendMetrics(MetricsRegistry())
     var logger = Logger(label: "test")
     logger.logLevel = .critical
     gate = HealthGate(logger: logger, metrics: metrics)
     router = Router(
-      basePath: "", serverPEM: "PEM\n", limits: BodyLimits(control: maxBody),
+      basePath: basePath, serverPEM: "PEM\n", limits: BodyLimits(control: maxBody),
       slots: Slots(count: places, timeout: timeout), proxies: proxies, control: control, reader: reader, gate: gate,
       metrics: metrics, limited: RateLimitedLog(logger: logger), timeouts: timeouts, webSocket: webSocket,
       uploads: uploads)
     let server = FrontendServer(
       group: MultiThreadedEventLoopGroup.singleton,
       setup: ConnectionSetup(router: router, tls: tls, proxies: proxyProtocol ? proxies : nil),
-      connections: connections, connectionsPerSecond: 1000)
+      connections: connections, connectionsPerSecond: connectionsPerSecond)
     channel = try await server.start(address: "127.0.0.1", port: 0)
   }
 

@@ -61,8 +61,9 @@ package struct FrameHeader: Sendable, Equatable {
   /// A writer for the fields that follow in the same frame.
   var writer: WireWriter {
     var writer = WireWriter(capacity: 128)
-    writer.raw(UInt32(UInt8(ascii: "M")) | UInt32(UInt8(ascii: "R")) << 8 | UInt32(Self.version) << 16
-      | UInt32(kind.rawValue) << 24)
+    writer.raw(
+      UInt32(UInt8(ascii: "M")) | UInt32(UInt8(ascii: "R")) << 8 | UInt32(Self.version) << 16
+        | UInt32(kind.rawValue) << 24)
     writer.raw(id)
     writer.raw(milliseconds)
     return writer

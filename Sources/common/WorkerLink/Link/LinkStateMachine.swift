@@ -6,8 +6,8 @@
 package struct LinkStateMachine {
   package struct Limits: Sendable {
     /// Requests in flight at one worker beyond which new ones are refused at once. ZeroMQ's own high-water mark is no
-    /// back-pressure.
-    package var inFlightPerWorker = 2048
+    /// back-pressure. Well above a worker's cold queue, so that warm requests pass while that one is full.
+    package var inFlightPerWorker = 8192
     /// Requests that may wait while no worker is up.
     package var waiting = 4096
     /// Milliseconds between two questions after a worker's health.
@@ -157,7 +157,8 @@ package struct LinkStateMachine {
     // Requests that wait only because they have visited all others cannot be served any more.
     let stuck = waiting.filter { id in requests[id].map { !$0.tried.isEmpty && hasVisitedAll($0) } ?? true }
     waiting.removeAll { stuck.contains($0) }
-    return [.close(worker: name)] + stuck.compactMap { requests.removeValue(forKey: $0) == nil ? nil : .finish(id: $0, .unavailable) }
+    return [.close(worker: name)]
+      + stuck.compactMap { requests.removeValue(forKey: $0) == nil ? nil : .finish(id: $0, .unavailable) }
   }
 
   private func hasVisitedAll(_ request: Request) -> Bool {
