@@ -118,6 +118,7 @@ struct Frontend: AsyncParsableCommand {
       tasks.addTask { await parts.gate.watch(parts.store) }
       tasks.addTask { await parts.followEvents() }
       tasks.addTask { await parts.maintain() }
+      tasks.addTask { await parts.foreman.run() }
       tasks.addTask { await parts.reader.followBoard() }
       tasks.addTask { await parts.certificates.run() }
       tasks.addTask { await parts.workers.run() }

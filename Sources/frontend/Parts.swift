@@ -23,6 +23,7 @@ struct Parts: Sendable {
   let proxies: TrustedProxies
   let connections = ConnectionRegistry()
   let reader: ReaderService
+  let foreman: ForemanService
   private let logger: Logger
 
   /// - Parameters:
@@ -74,9 +75,13 @@ struct Parts: Sendable {
     gate = HealthGate(logger: logger, metrics: metrics)
     let opener = BodyOpener(link: link, store: store, limited: limited)
     let enrollment = Enrollment(store: store, metrics: metrics, logger: logger)
+    let decisions = Self.foreman(file)
     reader = ReaderService(
       opener: opener, store: store, metrics: metrics, limited: limited, maxPoll: file.client.maxPoll,
-      pingWait: file.client.webSocketPingWait, board: StoreSeatBoard(store: store))
+      pingWait: file.client.webSocketPingWait, board: StoreSeatBoard(store: store), foreman: decisions)
+    foreman = ForemanService(
+      foreman: decisions, store: store, registry: reader.registry, limited: limited,
+      wakeRate: file.defaults.eventChangeNotifyAllClients ? file.frontend.resources.notificationsPerSecond : 0)
     let control = ControlService(
       opener: opener, store: store, enrollment: enrollment, metrics: metrics, limited: limited)
     proxies = TrustedProxies(
@@ -109,6 +114,13 @@ struct Parts: Sendable {
     metrics.registry.gauge("worker_requests_in_flight", "Requests at crypto-workers.") {
       Double(link.snapshot.requestsInFlight)
     }
+  }
+
+  private static func foreman(_ file: FrontendConfig) -> Foreman {
+    var tables = EventTableOptions()
+    tables.maxWait = UInt64(clamping: file.defaults.eventMaxWait)
+    tables.maxWaitJitter = UInt64(clamping: file.defaults.eventMaxWaitJitter)
+    return Foreman(interrogationsPerSecond: file.frontend.resources.enrollmentsPerSecond, tables: tables)
   }
 
   private static func router(
@@ -150,7 +162,9 @@ struct Parts: Sendable {
   func followEvents() async {
     while !Task.isCancelled {
       do {
-        for await event in try await store.events() {
+        let events = try await store.events()
+        foreman.mayHaveMissed()
+        for await event in events {
           switch event {
           case .tasksQueued(let client): reader.registry.signal(client)
           case .clientDeleted(let client):
@@ -160,6 +174,7 @@ struct Parts: Sendable {
           case .keyChanged: break
           // `ReaderService.followBoard` listens for these.
           case .seatTaken: break
+          case .foremanChanged(let org): foreman.changed(org: org)
           }
         }
       } catch {

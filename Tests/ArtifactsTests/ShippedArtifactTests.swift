@@ -1,4 +1,5 @@
 import Foundation
+import Store
 import VQL
 import Wire
 import XCTest
@@ -25,6 +26,12 @@ final class ShippedArtifactTests: XCTestCase {
       let names = collectors.flatMap(\.query).map(\.name).filter { !$0.isEmpty }
       XCTAssertEqual(names.count, artifact.sources.count, artifact.name)
     }
+  }
+
+  /// The frontends' copy, which they need because they have no compiler.
+  func testInterrogationIsTheCompiledArtifact() throws {
+    let compiled = try ArtifactCompiler(library()).flowRequest(of: [Interrogation.artifact])
+    XCTAssertEqual(Interrogation.request, compiled)
   }
 
   /// The engine of the agent runs the compiled statements one by one, as they travel.

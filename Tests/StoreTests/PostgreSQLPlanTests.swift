@@ -27,6 +27,12 @@ final class PostgreSQLPlanTests: XCTestCase {
     PostgreSQLStore.sqlAuditTrail, PostgreSQLStore.sqlLockExpired, PostgreSQLStore.sqlOldDigests,
     PostgreSQLStore.sqlOldChanges, PostgreSQLStore.sqlOldTokens, PGClient.sqlToken, PGClient.sqlFence,
     PGClient.sqlOutcome, PostgreSQLStore.sqlSeat, PostgreSQLStore.sqlTakeSeat,
+    PostgreSQLStore.sqlStanding, PostgreSQLStore.sqlInterrogated, PostgreSQLStore.sqlTableGiven,
+    PostgreSQLStore.sqlHuntsSeen, PostgreSQLStore.sqlTraits, PostgreSQLStore.sqlVoidTables, PostgreSQLStore.sqlJoin,
+    PostgreSQLStore.sqlMember, PostgreSQLStore.sqlRunningHunts, PostgreSQLStore.sqlHunts, PostgreSQLStore.sqlHunt,
+    PostgreSQLStore.sqlHuntProgress, PostgreSQLStore.sqlHuntRows, PostgreSQLStore.sqlMembers,
+    PostgreSQLStore.sqlStopHunt, PostgreSQLStore.sqlHuntWaiting, PostgreSQLStore.sqlWithdrawHunt,
+    PostgreSQLStore.sqlWithdrawFlows, PostgreSQLStore.sqlLabelsChanged,
   ]
 
   func testHotStatementsUseIndexes() async throws {

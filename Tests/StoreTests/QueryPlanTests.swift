@@ -23,6 +23,11 @@ final class QueryPlanTests: XCTestCase {
     (FlowDraft.sqlRevive, 1), (FlowDraft.sqlEnd, 3), (FlowDraft.sqlLeased, 1), (FlowDraft.sqlRequeue, 1),
     (FlowDraft.sqlAsked, 1), (SQLiteStore.sqlSeat, 2), (SQLiteStore.sqlTakeSeat, 7), (ChangePoller.after, 1),
     (Database.sqlArtifact, 2),
+    (SQLiteStore.sqlStanding, 2), (SQLiteStore.sqlInterrogated, 2), (SQLiteStore.sqlTableGiven, 2),
+    (SQLiteStore.sqlHuntsSeen, 2), (SQLiteStore.sqlVoidTables, 2), (SQLiteStore.sqlJoin, 2),
+    (SQLiteStore.sqlMember, 3), (SQLiteStore.sqlRunningHunts, 1), (SQLiteStore.sqlHunts, 2), (SQLiteStore.sqlHunt, 2),
+    (SQLiteStore.sqlHuntRows, 1), (SQLiteStore.sqlMembers, 3), (SQLiteStore.sqlWithdrawHunt, 1),
+    (Database.sqlLabelsChanged, 2),
   ]
 
   func testHotStatementsUseIndexes() throws {

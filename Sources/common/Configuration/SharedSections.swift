@@ -81,8 +81,15 @@ package struct DefaultsSection: Sendable, Equatable {
   package var certificateValidityDays = 365
   /// `hunt_expiry_hours`: hours, default 168.
   package var huntExpiryHours = 168
-  /// `inflight_check_time`: seconds, default 60; how long a flow may be silent before its agent is asked about it.
+  /// `inflight_check_time`: seconds, default 60; how long a handed-out flow may be silent before the agent is asked.
   package var inflightCheckTime = 60
+  /// `event_max_wait`: seconds, default 120; how long agents hold back event rows when the artifact does not say.
+  package var eventMaxWait = 120
+  /// `event_max_wait_jitter`: seconds, default 20; up to so many less one are added at random.
+  package var eventMaxWaitJitter = 20
+  /// `event_change_notify_all_clients`: default true, unlike the reference's; whether a changed event table or a new
+  /// hunt wakes waiting readers, at most `notifications_per_second` of them.
+  package var eventChangeNotifyAllClients = true
 
   package init() {}
 
@@ -91,9 +98,11 @@ package struct DefaultsSection: Sendable, Equatable {
     certificateValidityDays = try section.positive("certificate_validity_days", in: 0...36_500) ?? 365
     huntExpiryHours = try section.positive("hunt_expiry_hours", in: 0...876_000) ?? 168
     inflightCheckTime = try section.positive("inflight_check_time", in: 0...86_400) ?? 60
+    eventMaxWait = try section.positive("event_max_wait", in: 0...86_400) ?? 120
+    eventMaxWaitJitter = try section.positive("event_max_wait_jitter", in: 0...86_400) ?? 20
+    eventChangeNotifyAllClients = try section.boolean("event_change_notify_all_clients") ?? true
     _ = section.keep([
-      "notebook_cell_timeout_min", "event_max_wait", "event_max_wait_jitter",
-      "event_change_notify_all_clients", "disable_active_inflight_checks", "client_info_housekeeping_period",
+      "notebook_cell_timeout_min", "disable_active_inflight_checks", "client_info_housekeeping_period",
     ])
     try section.finish()
   }
@@ -115,7 +124,8 @@ package struct ResourcesSection: Sendable, Equatable {
   package var perClientUploadRate = 0
   /// `global_upload_rate`: bytes per second, default 0 = unlimited.
   package var globalUploadRate = 0
-  /// `enrollments_per_second`: default 0 = unlimited; uncached bodies opened by RSA.
+  /// `enrollments_per_second`: default 0 = 100; new clients that one frontend asks who they are. Negative: none is
+  /// asked.
   package var enrollmentsPerSecond = 0
   /// `notifications_per_second`: default 30; readers woken by changes that concern many clients.
   package var notificationsPerSecond = 30
@@ -130,7 +140,7 @@ package struct ResourcesSection: Sendable, Equatable {
     concurrencyTimeout = try section.positive("concurrency_timeout", in: 0...86_400) ?? 600
     perClientUploadRate = try section.integer("per_client_upload_rate", in: 0...Int.max) ?? 0
     globalUploadRate = try section.integer("global_upload_rate", in: 0...Int.max) ?? 0
-    enrollmentsPerSecond = try section.integer("enrollments_per_second", in: 0...1_000_000) ?? 0
+    enrollmentsPerSecond = try section.integer("enrollments_per_second", in: -1...1_000_000) ?? 0
     notificationsPerSecond = try section.positive("notifications_per_second", in: 0...1_000_000) ?? 30
     try section.finish()
   }

@@ -89,6 +89,9 @@ package struct FlowID: Hashable, Sendable, CustomStringConvertible {
     return FlowID(unchecked: "F." + ASCII.base32Hex(value))
   }
 
+  /// A new id of a flow that a hunt starts.
+  static func makeForHunt(at time: Timestamp) -> FlowID { FlowID(unchecked: make(at: time).text + ".H") }
+
   /// Holds the uploads of event queries; never listed as a flow.
   static let monitoring = FlowID(unchecked: "F.Monitoring")
 

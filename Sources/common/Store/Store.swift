@@ -4,7 +4,7 @@ import PublicIdentity
 ///
 /// Two implementations are meant to pass one suite of tests. Every `async` call that changes something returns after
 /// the change is durable. All errors are `StoreError`.
-package protocol Store: Sendable {
+package protocol Store: ForemanStore {
   // MARK: clients
 
   /// The key that opens the client's messages; nil when the client has to enroll.
@@ -50,7 +50,8 @@ package protocol Store: Sendable {
   @discardableResult
   func queue(_ tasks: [NewTask], by: Operator) async throws -> [Int64]
   /// What the client's reader should be given now; nil for nothing. See `TaskRules` for budget and leases.
-  func leaseTasks(for client: ClientName, now: Timestamp) async throws -> TaskLease?
+  /// - Parameter foreman: queues first what is due to the client: interrogation, event table, hunts; nil for nothing.
+  func leaseTasks(for client: ClientName, now: Timestamp, foreman: Foreman?) async throws -> TaskLease?
   /// The lease's answer was certainly never written to a socket: the tasks wait again at once.
   func release(_ lease: TaskLease) async throws
   func cancel(_ flow: FlowName, by: Operator) async throws -> CancelOutcome
@@ -88,4 +89,10 @@ package protocol Store: Sendable {
   func health() async -> StoreHealth
   /// Waits for what was accepted, then closes. Later calls throw `.unavailable`.
   func close() async
+}
+
+extension Store {
+  package func leaseTasks(for client: ClientName, now: Timestamp) async throws -> TaskLease? {
+    try await leaseTasks(for: client, now: now, foreman: nil)
+  }
 }

@@ -10,4 +10,6 @@ package enum StoreEvent: Sendable, Hashable {
   case keyChanged(ClientName)
   /// The client's reader was seated at another process: `Store.seat` tells where.
   case seatTaken(ClientName)
+  /// Event tables or hunts of the org changed: read the orders again, let its readers look.
+  case foremanChanged(org: String)
 }

@@ -74,6 +74,12 @@ package struct Operator: Sendable, Hashable {
 
   /// The system itself (interrogation, event tables).
   package static let system = Operator(name: "system", origin: "")
+
+  /// A hunt that gives its flow to a client; the operator's action was to start it.
+  static func hunt(_ id: HuntID) -> Operator { Operator(name: id.text, origin: "") }
+
+  /// People have an origin.
+  var isSystem: Bool { self == .system || (origin.isEmpty && HuntID(name) != nil) }
 }
 
 package enum CancelOutcome: Sendable, Equatable {

@@ -155,4 +155,7 @@ final class ReaderRegistry: Sendable {
   }
 
   var count: Int { state.withLock { $0.seated } }
+
+  /// The clients whose readers wait here.
+  var waiting: [ClientName] { state.withLock { $0.entries.filter { $0.value.reader != nil }.map(\.key) } }
 }

@@ -18,6 +18,7 @@ final class ReaderService: BodyService {
   /// Between looks for tasks of a reader that stays open (http.md §7).
   private let pingInterval: TimeAmount
   private let board: any SeatBoard
+  private let foreman: Foreman?
   /// This process on the board.
   private let process = UUID().uuidString
 
@@ -25,10 +26,12 @@ final class ReaderService: BodyService {
   ///   - maxPoll: seconds, `Client.max_poll` of the server's file.
   ///   - pingWait: seconds, `Client.ws_ping_wait_sec`.
   ///   - board: where other frontends learn of readers here.
+  ///   - foreman: decides what clients are given beside queued tasks.
   init(
     opener: BodyOpener, store: any Store, metrics: FrontendMetrics, limited: RateLimitedLog, maxPoll: Int,
-    pingWait: Int, board: any SeatBoard, registry: ReaderRegistry = ReaderRegistry()
+    pingWait: Int, board: any SeatBoard, foreman: Foreman? = nil, registry: ReaderRegistry = ReaderRegistry()
   ) {
+    self.foreman = foreman
     self.registry = registry
     self.board = board
     pingInterval = .seconds(Int64(max(1, pingWait)))
@@ -189,7 +192,7 @@ final class ReaderService: BodyService {
   private func look(_ reader: WaitingReader) async {
     let lease: TaskLease?
     do {
-      lease = try await store.leaseTasks(for: reader.client, now: .now())
+      lease = try await store.leaseTasks(for: reader.client, now: .now(), foreman: foreman)
     } catch {
       limited.warning("store", "tasks could not be leased: \(error)")
       return reader.fail()

@@ -67,9 +67,7 @@ final class PGEvents: Sendable {
   }
 
   private func deliver(kind: Int64, org: String, client: String) {
-    guard let name = ClientName(org: org, stored: client), let event = StoreEvent(kind: kind, client: name) else {
-      return
-    }
+    guard let event = StoreEvent(kind: kind, org: org, client: client) else { return }
     for subscriber in state.withLock({ Array($0.subscribers.values) }) { subscriber.yield(event) }
   }
 
@@ -98,13 +96,12 @@ final class PGEvents: Sendable {
   static func announcing(_ events: [StoreEvent], at: Timestamp) -> [PGStatement] {
     guard !events.isEmpty else { return [] }
     let stored = events.map(\.stored)
-    let payloads = stored.map { "\($0.kind) \($0.client.id.rawValue) \($0.client.org)" }
+    let payloads = stored.map { "\($0.kind) \($0.client) \($0.org)" }
     return [
       PGStatement(
         sqlAnnounce,
         [
-          .ints(stored.map(\.kind)), .texts(stored.map(\.client.org)), .texts(stored.map(\.client.id.rawValue)),
-          .time(at),
+          .ints(stored.map(\.kind)), .texts(stored.map(\.org)), .texts(stored.map(\.client)), .time(at),
         ]),
       PGStatement(sqlNotify, [.texts(payloads)]),
     ]

@@ -59,6 +59,7 @@ extension PGIngest {
       if merged != older {
         facts[scope.client] = merged
         writes.facts[scope.client] = merged
+        if merged.system != older.system { writes.moved.insert(scope.client) }
       }
       if !labels.isEmpty { writes.labels.append((scope.client, labels, scope.at)) }
     case .statusUnsupported, .checkIn: break

@@ -52,6 +52,8 @@ struct PGIngestWrites {
   var events = PGMonitoringRows()
   var transactions: [(flow: Int64, message: Data)] = []
   var facts: [Int64: HostFacts] = [:]
+  /// Clients whose system is another than was known; hunts may go by it.
+  var moved: Set<Int64> = []
   var labels: [(client: Int64, labels: [String], at: Timestamp)] = []
   /// Clients whose tasks wait again.
   var requeued: [StoreEvent] = []
@@ -103,8 +105,9 @@ struct PGIngestWrites {
     INSERT INTO upload_transactions (flow, message) SELECT * FROM unnest($1::bigint[], $2::bytea[])
     """
   static let sqlFacts = """
-    UPDATE clients SET hostname = k.hostname, fqdn = k.fqdn, facts = k.facts
-    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[]) AS k(id, hostname, fqdn, facts)
+    UPDATE clients SET hostname = k.hostname, fqdn = k.fqdn, facts = k.facts,
+      hunt_timestamp = CASE WHEN k.moved THEN 0 ELSE clients.hunt_timestamp END
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::boolean[]) AS k(id, hostname, fqdn, facts, moved)
     WHERE clients.id = k.id
     """
   static let sqlLabels = """
@@ -113,7 +116,8 @@ struct PGIngestWrites {
       SELECT $1::bigint, k.label FROM unnest($2::text[]) AS k(label)
       ON CONFLICT (client, lower(label)) DO NOTHING RETURNING client
     )
-    UPDATE clients SET labels_changed_at = $3::bigint WHERE id IN (SELECT client FROM new)
+    UPDATE clients SET labels_changed_at = greatest($3::bigint, event_table_version / 1000 + 1), hunt_timestamp = 0
+    WHERE id IN (SELECT client FROM new)
     """
 
   mutating func contact(_ client: Int64, at: Timestamp, address: String, tableVersion: Int64?) {
@@ -177,6 +181,7 @@ struct PGIngestWrites {
             [
               .ints(all.map(\.key)), .texts(all.map(\.value.hostname.withoutNUL)),
               .texts(all.map(\.value.fqdn.withoutNUL)), .blobs(try all.map { try JSONEncoder().encode($0.value) }),
+              .bools(all.map { moved.contains($0.key) }),
             ]))
       }
       for entry in labels {

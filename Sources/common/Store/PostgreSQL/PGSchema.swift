@@ -8,7 +8,9 @@ enum PGSchema {
   /// Taken while the schema is looked at or changed ("micrrapt" as a number).
   static let lock: Int64 = 0x6d69_6372_7261_7074
 
-  static let steps: [[String]] = [clients + tasks + flows + uploads + events, seats]
+  static let steps: [[String]] = [
+    clients + tasks + flows + uploads + events, seats, foreman,
+  ]
 
   static let versions = """
     CREATE TABLE IF NOT EXISTS schema_steps (step bigint PRIMARY KEY, applied_at bigint NOT NULL)
@@ -245,5 +247,47 @@ enum PGSchema {
     // What is added to transaction numbers: they begin anew in a cluster that a dump was restored into.
     "CREATE TABLE clock (id bigint PRIMARY KEY CHECK (id = 1), base bigint NOT NULL)",
     "INSERT INTO clock (id, base) VALUES (1, 0)",
+  ]
+
+  /// What operators want of many clients. The columns of `clients` that belong to it are of the first step.
+  private static let foreman = [
+    """
+    CREATE TABLE event_tables (
+      org text COLLATE "C" NOT NULL,
+      label text COLLATE "C" NOT NULL,
+      changed_at bigint NOT NULL,
+      setting bytea NOT NULL
+    )
+    """,
+    "CREATE UNIQUE INDEX event_tables_label ON event_tables (org, lower(label))",
+    """
+    CREATE TABLE hunts (
+      id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+      org text COLLATE "C" NOT NULL,
+      hunt text COLLATE "C" NOT NULL,
+      title text NOT NULL,
+      creator text NOT NULL,
+      started_at bigint NOT NULL,
+      expires_at bigint NOT NULL,
+      client_limit bigint NOT NULL,
+      label text NOT NULL,
+      system text NOT NULL,
+      request bytea NOT NULL,
+      state bigint NOT NULL DEFAULT 0,
+      scheduled bigint NOT NULL DEFAULT 0,
+      UNIQUE (org, hunt)
+    ) WITH (fillfactor = 50)
+    """,
+    "CREATE INDEX hunts_started ON hunts (org, started_at)",
+    "CREATE INDEX hunts_running ON hunts (expires_at) WHERE state = 0",
+    """
+    CREATE TABLE hunt_clients (
+      hunt bigint NOT NULL,
+      client bigint NOT NULL,
+      flow bigint NOT NULL,
+      PRIMARY KEY (hunt, client)
+    )
+    """,
+    "CREATE INDEX hunt_clients_client ON hunt_clients (client)",
   ]
 }

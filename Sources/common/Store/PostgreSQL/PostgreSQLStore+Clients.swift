@@ -49,6 +49,12 @@ extension PostgreSQLStore {
     INSERT INTO labels (client, label) SELECT $1::bigint, k.label FROM unnest($2::text[]) AS k(label)
     ON CONFLICT (client, lower(label)) DO NOTHING
     """
+  /// Event tables and hunts may go by label: whoever knows the client's labels looks again. The instant is after that
+  /// of its event table, whatever the clocks say.
+  static let sqlLabelsChanged = """
+    UPDATE clients SET labels_changed_at = greatest($2::bigint, event_table_version / 1000 + 1), hunt_timestamp = 0
+    WHERE id = $1::bigint
+    """
 
   package func publicKey(of client: ClientName) async throws -> StoredKey? {
     let rows = try await rows(Self.sqlKey, [.text(client.org), .text(client.id.rawValue)])
@@ -124,8 +130,8 @@ extension PostgreSQLStore {
       let now = Timestamp.now()
       transaction.write(Self.sqlRemoveLabels, [.int(key), .texts(remove)])
       transaction.write(Self.sqlAddLabels, [.int(key), .texts(add)])
-      transaction.write(
-        "UPDATE clients SET labels_changed_at = $2::bigint WHERE id = $1::bigint", [.int(key), .time(now)])
+      transaction.write(Self.sqlLabelsChanged, [.int(key), .time(now)])
+      transaction.announce([.tasksQueued(client)], at: now)
       let detail = (add.map { "+" + $0 } + remove.map { "-" + $0 }).joined(separator: " ")
       transaction.record("label", on: client, detail: detail, by: by, at: now)
     }

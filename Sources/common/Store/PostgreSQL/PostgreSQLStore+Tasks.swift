@@ -48,11 +48,14 @@ extension PostgreSQLStore {
     FROM tasks t LEFT JOIN flows f ON f.id = t.flow AND t.kind = 0
     WHERE t.client = $1::bigint AND t.state < 3 ORDER BY t.id LIMIT 2000
     """
+  /// The open tasks of a client and, in each row, what the foreman has to know; without tasks one row of nulls and that.
   static let sqlOpenByName = """
     SELECT t.id, t.kind, t.urgent, t.state, t.leased_at, t.attempts, t.expires_at, f.heard_at, f.asked_at, f.flow,
-      length(t.message), t.session
-    FROM clients c JOIN tasks t ON t.client = c.id LEFT JOIN flows f ON f.id = t.flow AND t.kind = 0
-    WHERE c.org = $1::text AND c.client = $2::text AND t.state < 3 ORDER BY t.id LIMIT 2000
+      length(t.message), t.session, c.labels_changed_at, c.interrogation_flow IS NOT NULL, c.event_table_version,
+      c.hunt_timestamp, k.reported_table_version
+    FROM clients c JOIN contacts k ON k.client = c.id LEFT JOIN tasks t ON t.client = c.id AND t.state < 3
+      LEFT JOIN flows f ON f.id = t.flow AND t.kind = 0
+    WHERE c.org = $1::text AND c.client = $2::text ORDER BY t.id LIMIT 2000
     """
   static let sqlMessages = "SELECT id, message FROM tasks WHERE id = ANY ($1::bigint[]) ORDER BY id"
   static let sqlLease = """
@@ -96,7 +99,8 @@ extension PostgreSQLStore {
     }
   }
 
-  private static func insert(
+  /// - Returns: the tasks' ids. What the system itself queues is no operator's action and stays out of the audit trail.
+  static func insert(
     _ tasks: [PGPreparedTask], _ keys: [ClientName: Int64], _ transaction: inout PGTransaction, by: Operator,
     at now: Timestamp
   ) async throws -> [Int64] {
@@ -109,6 +113,7 @@ extension PostgreSQLStore {
         .texts(tasks.map(\.session)), .blobs(tasks.map(\.message)), .bools(tasks.map(\.isUrgent)),
         .optionalInts(tasks.map { $0.expiresAt?.microseconds }), .time(now),
       ])
+    guard !by.isSystem else { return inserted.rows.map { $0.int(0) } }
     transaction.write(
       sqlAudits,
       [
@@ -148,12 +153,18 @@ extension PostgreSQLStore {
     transaction.write(sqlReopenFlows, [.ints(known.map(\.client)), .texts(known.map(\.flow.text))])
   }
 
-  package func leaseTasks(for name: ClientName, now: Timestamp) async throws -> TaskLease? {
+  package func leaseTasks(
+    for name: ClientName, now: Timestamp, foreman: Foreman?
+  ) async throws -> TaskLease? {
     // Most contacts have nothing to get: that costs no write.
-    let open = try await rows(Self.sqlOpenByName, [.text(name.org), .text(name.id.rawValue)])
-    guard !TaskRules.plan(Self.tasks(open), now: now, options: options).isEmpty else { return nil }
+    let look = try await rows(Self.sqlOpenByName, [.text(name.org), .text(name.id.rawValue)])
+    guard let first = look.first else { return nil }
+    let due = foreman?.due(Self.standing(first, from: 12), for: name, now: now)
+    let open = Self.tasks(look.filter { !$0.isNull(0) })
+    guard due != nil || !TaskRules.plan(open, now: now, options: options).isEmpty else { return nil }
     return try await transact(on: name) { [options] transaction, key in
       guard let key else { return nil }
+      if let foreman, let due { try await Self.give(foreman, due, to: name, key, &transaction, now: now) }
       let open = try await transaction.read(Self.sqlOpen, [.int(key)])
       let plan = TaskRules.plan(Self.tasks(open.rows), now: now, options: options)
       return try await Self.carryOut(plan, name, key, &transaction, now: now)
@@ -249,7 +260,7 @@ extension PostgreSQLStore {
 }
 
 /// A task whose message was checked and serialized.
-private struct PGPreparedTask: Sendable {
+struct PGPreparedTask: Sendable {
   var client: ClientName
   var kind: TaskKind
   var session: String

@@ -126,6 +126,7 @@ enum PGPurge {
       SELECT t.ctid FROM flows f JOIN upload_transactions t ON t.flow = f.id WHERE f.client = $1::bigint LIMIT 500))
     """,
     ofClient("tasks"), ofClient("flows"), ofClient("monitoring_chunks"), ofClient("seen_lists"), ofClient("labels"),
+    ofClient("hunt_clients"),
   ]
 
   private static func ofClient(_ table: String) -> String {

@@ -102,8 +102,8 @@ actor ChangePoller {
     var seen: Set<StoreEvent> = []
     for row in rows {
       lastNumber = max(lastNumber, row["seq"])
-      guard let client = ClientName(org: row["org"], stored: row["client"]),
-        let event = StoreEvent(kind: row["kind"], client: client), seen.insert(event).inserted
+      guard let event = StoreEvent(kind: row["kind"], org: row["org"], client: row["client"]),
+        seen.insert(event).inserted
       else { continue }
       for subscriber in subscribers.values { subscriber.yield(event) }
     }

@@ -50,8 +50,8 @@ extension Database {
   }
 
   func announce(_ event: StoreEvent, at: Timestamp) throws {
-    let (kind, client) = event.stored
-    try run(SQL.change, [kind, client.org, client.id.rawValue, at.microseconds])
+    let (kind, org, client) = event.stored
+    try run(SQL.change, [kind, org, client, at.microseconds])
   }
 
   func record(_ action: String, on client: ClientName?, detail: String, by: Operator, at: Timestamp) throws {
@@ -62,16 +62,23 @@ extension Database {
 }
 
 extension StoreEvent {
-  var stored: (kind: Int64, client: ClientName) {
+  /// As it is stored and sent; the client is empty for what concerns a whole org.
+  var stored: (kind: Int64, org: String, client: String) {
     switch self {
-    case .tasksQueued(let client): (0, client)
-    case .clientDeleted(let client): (1, client)
-    case .keyChanged(let client): (2, client)
-    case .seatTaken(let client): (3, client)
+    case .tasksQueued(let client): (0, client.org, client.id.rawValue)
+    case .clientDeleted(let client): (1, client.org, client.id.rawValue)
+    case .keyChanged(let client): (2, client.org, client.id.rawValue)
+    case .seatTaken(let client): (3, client.org, client.id.rawValue)
+    case .foremanChanged(let org): (4, org, "")
     }
   }
 
-  init?(kind: Int64, client: ClientName) {
+  init?(kind: Int64, org: String, client: String) {
+    if kind == 4 {
+      self = .foremanChanged(org: org)
+      return
+    }
+    guard let client = ClientName(org: org, stored: client) else { return nil }
     switch kind {
     case 0: self = .tasksQueued(client)
     case 1: self = .clientDeleted(client)

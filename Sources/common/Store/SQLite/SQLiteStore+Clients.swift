@@ -126,10 +126,12 @@ extension SQLiteStore {
       let now = Timestamp.now()
       for label in remove { try db.run("DELETE FROM labels WHERE client = ? AND label = ?", [key, label]) }
       try db.addLabels(add, to: key)
-      try db.run("UPDATE clients SET labels_changed_at = ? WHERE id = ?", [now.microseconds, key])
+      try db.labelsChanged(of: key, at: now)
+      try db.announce(.tasksQueued(client), at: now)
       let detail = (add.map { "+" + $0 } + remove.map { "-" + $0 }).joined(separator: " ")
       try db.record("label", on: client, detail: detail, by: by, at: now)
     }
+    await poller.announced()
   }
 }
 
@@ -155,8 +157,18 @@ extension Database {
         "UPDATE clients SET hostname = ?, fqdn = ?, facts = ? WHERE id = ?",
         [merged.hostname, merged.fqdn, try JSONEncoder().encode(merged), client])
     }
-    if try addLabels(labels, to: client) {
-      try run("UPDATE clients SET labels_changed_at = ? WHERE id = ?", [at.microseconds, client])
-    }
+    // Hunts may go by the system.
+    if merged.system != older.system { try run("UPDATE clients SET hunt_timestamp = 0 WHERE id = ?", [client]) }
+    if try addLabels(labels, to: client) { try labelsChanged(of: client, at: at) }
+  }
+
+  static let sqlLabelsChanged = """
+    UPDATE clients SET labels_changed_at = max(?, event_table_version / 1000 + 1), hunt_timestamp = 0 WHERE id = ?
+    """
+
+  /// Event tables and hunts may go by label: whoever knows the client's labels looks again. The instant is after that
+  /// of its event table, whatever the clocks say.
+  func labelsChanged(of client: Int64, at: Timestamp) throws {
+    try run(Self.sqlLabelsChanged, [at.microseconds, client])
   }
 }

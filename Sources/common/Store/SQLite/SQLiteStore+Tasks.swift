@@ -43,7 +43,7 @@ extension SQLiteStore {
   }
 
   /// A task whose message was checked and serialized.
-  private struct PreparedTask: Sendable {
+  struct PreparedTask: Sendable {
     var client: ClientName
     var kind: TaskKind
     var session: String
@@ -77,7 +77,9 @@ extension SQLiteStore {
     }
   }
 
-  private static func insert(
+  /// - Returns: the task's id. What the system itself queues is no operator's action and stays out of the audit trail.
+  @discardableResult
+  static func insert(
     _ task: PreparedTask, _ db: Database, by: Operator, at now: Timestamp
   ) throws -> Int64 {
     guard let client = try db.key(of: task.client) else { throw StoreError(.notFound, "no client \(task.client)") }
@@ -95,19 +97,27 @@ extension SQLiteStore {
         task.expiresAt?.microseconds,
       ])
     let number = db.lastInsertedRowID
+    guard !by.isSystem else { return number }
     try db.record("queue \(task.kind)", on: task.client, detail: task.detail, by: by, at: now)
     return number
   }
 
-  package func leaseTasks(for client: ClientName, now: Timestamp) async throws -> TaskLease? {
+  package func leaseTasks(
+    for client: ClientName, now: Timestamp, foreman: Foreman?
+  ) async throws -> TaskLease? {
     // Most contacts have nothing to get: that costs no write.
-    let plan = try await read { [options] db in
-      guard let key = try db.key(of: client) else { return TaskPlan() }
-      return TaskRules.plan(try Self.openTasks(key, db), now: now, options: options)
+    let look = try await read { [options] db -> (plan: TaskPlan, standing: ClientStanding)? in
+      guard let (key, standing) = try db.standing(of: client) else { return nil }
+      return (TaskRules.plan(try Self.openTasks(key, db), now: now, options: options), standing)
     }
-    guard !plan.isEmpty else { return nil }
+    guard let look else { return nil }
+    let due = foreman?.due(look.standing, for: client, now: now)
+    guard !look.plan.isEmpty || due != nil else { return nil }
     return try await write(bytes: 4_096) { [options] db in
-      guard let key = try db.key(of: client) else { return nil }
+      guard let (key, standing) = try db.standing(of: client) else { return nil }
+      if let foreman, let due {
+        try Self.give(foreman.confirm(due, standing, for: client, now: now), to: client, key, foreman, db, now: now)
+      }
       let plan = TaskRules.plan(try Self.openTasks(key, db), now: now, options: options)
       return try Self.carryOut(plan, client, key, db, now: now)
     }

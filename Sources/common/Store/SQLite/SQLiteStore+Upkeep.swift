@@ -132,7 +132,7 @@ enum Purge {
     "DELETE FROM flows WHERE id IN (SELECT id FROM flows WHERE client = ? LIMIT 500)",
     "DELETE FROM monitoring_chunks WHERE id IN (SELECT id FROM monitoring_chunks WHERE client = ? LIMIT 500)",
     "DELETE FROM seen_lists WHERE id IN (SELECT id FROM seen_lists WHERE client = ? LIMIT 500)",
-    "DELETE FROM labels WHERE client = ?",
+    "DELETE FROM labels WHERE client = ?", "DELETE FROM hunt_clients WHERE client = ?",
   ]
 
   /// Runs the first statement that finds something.

@@ -15,6 +15,9 @@ enum Schema {
     migrator.registerMigration("2-seats") { db in
       for statement in seats { try db.execute(sql: statement) }
     }
+    migrator.registerMigration("3-foreman") { db in
+      for statement in foreman { try db.execute(sql: statement) }
+    }
     return migrator
   }
 
@@ -235,5 +238,47 @@ enum Schema {
     // The row id follows in each index: an artifact is followed in the order of storing.
     "CREATE INDEX monitoring_artifact ON monitoring_chunks (artifact, kind)",
     "CREATE INDEX monitoring_client ON monitoring_chunks (client, artifact, kind)",
+  ]
+
+  /// What operators want of many clients. The columns of `clients` that belong to it are of the first step.
+  private static let foreman = [
+    """
+    CREATE TABLE event_tables (
+      org TEXT NOT NULL,
+      label TEXT NOT NULL COLLATE NOCASE,
+      changed_at INTEGER NOT NULL,
+      setting BLOB NOT NULL,
+      PRIMARY KEY (org, label)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE hunts (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      org TEXT NOT NULL,
+      hunt TEXT NOT NULL,
+      title TEXT NOT NULL,
+      creator TEXT NOT NULL,
+      started_at INTEGER NOT NULL,
+      expires_at INTEGER NOT NULL,
+      client_limit INTEGER NOT NULL,
+      label TEXT NOT NULL,
+      system TEXT NOT NULL,
+      request BLOB NOT NULL,
+      state INTEGER NOT NULL DEFAULT 0,
+      scheduled INTEGER NOT NULL DEFAULT 0,
+      UNIQUE (org, hunt)
+    )
+    """,
+    "CREATE INDEX hunts_started ON hunts (org, started_at)",
+    "CREATE INDEX hunts_running ON hunts (expires_at) WHERE state = 0",
+    """
+    CREATE TABLE hunt_clients (
+      hunt INTEGER NOT NULL,
+      client INTEGER NOT NULL,
+      flow INTEGER NOT NULL,
+      PRIMARY KEY (hunt, client)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX hunt_clients_client ON hunt_clients (client)",
   ]
 }
