@@ -22,11 +22,13 @@ final class Deployment: Sendable {
     ]
     for port in ports { arguments += ["--frontend-port", "\(port)"] }
     _ = try Command.check(settings.bin.appendingPathComponent("microraptor").path, arguments, in: settings.scratch)
-    // The guard against connection floods would be what is measured.
+    // The guard against connection floods would be what is measured; and scripted agents do not say who they are.
     let file = path("frontend.config.yaml")
     let text = try String(contentsOfFile: file, encoding: .utf8)
-    try text.replacingOccurrences(of: "connections_per_second: 100", with: "connections_per_second: 1000")
-      .write(toFile: file, atomically: false, encoding: .utf8)
+    try text.replacingOccurrences(
+      of: "connections_per_second: 100", with: "connections_per_second: 1000\n    enrollments_per_second: -1"
+    )
+    .write(toFile: file, atomically: false, encoding: .utf8)
   }
 
   func path(_ name: String) -> String { directory.appendingPathComponent(name).path }

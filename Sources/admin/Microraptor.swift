@@ -17,7 +17,8 @@ struct Microraptor: AsyncParsableCommand {
       """,
     subcommands: [
       ClientsCommand.self, QueryCommand.self, FlowsCommand.self, ResultsCommand.self, LogsCommand.self,
-      UploadsCommand.self, MonitorCommand.self, CancelCommand.self, LabelCommand.self, DeleteCommand.self,
+      HuntCommand.self, EventsCommand.self, UploadsCommand.self, MonitorCommand.self, CancelCommand.self,
+      LabelCommand.self, DeleteCommand.self,
       AuditCommand.self, ArtifactsCommand.self, ConfigCommand.self, DecodeCommand.self, PKICommand.self,
       VQLCommand.self,
     ])

@@ -60,9 +60,10 @@ final class OperatorOutputTests: XCTestCase {
     XCTAssertEqual(printed(.table), "A/One\na\n-\n1\n2\n\nA/Two\nb\n-\n3\n")
     XCTAssertEqual(
       printed(.jsonl),
-      #"{"_Source":"A/One","a":1}"# + "\n" + #"{"_Source":"A/One","a":2}"# + "\n" + #"{"_Source":"A/Two","b":3}"# + "\n"
+      #"{"_Artifact":"A/One","a":1}"# + "\n" + #"{"_Artifact":"A/One","a":2}"# + "\n" + #"{"_Artifact":"A/Two","b":3}"#
+        + "\n"
     )
-    XCTAssertEqual(printed(.csv), "_Source,a\r\nA/One,1\r\nA/One,2\r\n\r\n_Source,b\r\nA/Two,3\r\n")
+    XCTAssertEqual(printed(.csv), "_Artifact,a\r\nA/One,1\r\nA/One,2\r\n\r\n_Artifact,b\r\nA/Two,3\r\n")
   }
 
   func testTablesFitTheTerminal() {

@@ -13,7 +13,7 @@ enum RowFormat: String, ExpressibleByArgument, CaseIterable {
 /// JSONL is the stored text. A table takes its columns and their widths from the batch that first shows them, and
 /// begins anew when a row has another column. CSV (RFC 4180) has the columns of the first batch. Where rows of several
 /// artifacts or sources follow each other, tables have their name as a heading, and rows of the other formats have it in
-/// the column `_Source`.
+/// the column `_Artifact`.
 struct RowPrinter {
   private let format: RowFormat
   private let width: Int?
@@ -47,7 +47,7 @@ struct RowPrinter {
     let rows = lines.map { line in
       var row = JSONRow(line) ?? JSONRow(members: [JSONRow.Member(key: "_row", value: line)])
       if let section, format != .table {
-        row.members.insert(.init(key: "_Source", value: JSONText.quoted(section)), at: 0)
+        row.members.insert(.init(key: "_Artifact", value: JSONText.quoted(section)), at: 0)
       }
       if let source { row.members.insert(.init(key: source.column, value: JSONText.quoted(source.value)), at: 0) }
       return row

@@ -9,6 +9,8 @@ final class ForemanService: Sendable {
   private struct State {
     /// The orders were not read since they changed last.
     var isStale = true
+    /// Orgs whose orders changed since their readers were woken.
+    var changed: Set<String> = []
     /// Readers that are still to look.
     var waking: [ClientName] = []
     /// Readers that may look now.
@@ -40,12 +42,11 @@ final class ForemanService: Sendable {
     state.withLock { $0.isStale = true }
   }
 
-  /// The orders of an org changed: its readers look, one after the other.
+  /// The orders of an org changed: they are read, then its readers look, one after the other.
   func changed(org: String) {
-    let readers = wakeRate > 0 ? registry.waiting.filter { $0.org == org } : []
     state.withLock { state in
       state.isStale = true
-      state.waking = readers
+      if wakeRate > 0 { state.changed.insert(org) }
     }
   }
 
@@ -62,19 +63,29 @@ final class ForemanService: Sendable {
   }
 
   private func refresh() async {
-    state.withLock { $0.isStale = false }
+    let changed = state.withLock { state in
+      defer { state.changed = [] }
+      state.isStale = false
+      return state.changed
+    }
     do {
       foreman.follow(try await store.foremanOrders(now: .now()))
+      guard !changed.isEmpty else { return }
+      // Only now: whoever came meanwhile may have looked with the former orders.
+      let readers = registry.waiting.filter { changed.contains($0.org) }
+      state.withLock { $0.waking = Array(Set($0.waking).union(readers)) }
     } catch {
-      state.withLock { $0.isStale = true }
+      state.withLock { state in
+        state.isStale = true
+        state.changed.formUnion(changed)
+      }
       limited.warning("foreman", "event tables and hunts cannot be read: \(error)")
     }
   }
 
-  /// Nobody is woken to orders that were not read yet.
   private func nextToWake() -> [ClientName] {
     state.withLock { state in
-      guard !state.isStale, !state.waking.isEmpty else { return [] }
+      guard !state.waking.isEmpty else { return [] }
       state.allowance = min(max(1, wakeRate), state.allowance + wakeRate * 0.2)
       let count = min(state.waking.count, Int(state.allowance))
       state.allowance -= Double(count)
