@@ -96,8 +96,9 @@ final class ReaderService: BodyService {
       })
     // The check-in of a reader that is refused is not processed, as in the reference.
     if case .refused(let conflict) = await registry.register(reader) { return await refuse(reader, conflict) }
-    metrics.readers.set(registry.count)
     await announce(reader)
+    // Counted once the other frontends know of it.
+    metrics.readers.set(registry.count)
     do {
       if try await ingest(exchange, opened, name).outcome == .unknownClient {
         depart(reader)
