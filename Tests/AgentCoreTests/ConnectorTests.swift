@@ -267,7 +267,7 @@ final class DeliveryJudgeTests: XCTestCase {
     XCTAssertEqual(judge.judge(.sealed([]), records: 5, sealedAnswers: 1), .delivered)
     for result: ExchangeResult in [
       .enrol, .broken("cut"), .busy(503, retryAfter: nil), .rejected(403, retryAfter: nil), .foreign("portal"),
-      .redirect(nil), .empty, .conflict, .interrupted("cut"),
+      .redirect(nil), .empty, .padding, .conflict, .interrupted("cut"),
     ] {
       var judge = DeliveryJudge()
       XCTAssertEqual(judge.judge(result, records: 5, sealedAnswers: 1), .keep, "\(result)")
@@ -319,6 +319,16 @@ final class LoopTests: XCTestCase {
     XCTAssertEqual(loop.next(at: start + .seconds(3)), .post(clientInfo: false))
     loop.answered(.sealed([]), at: start + .seconds(3))
     XCTAssertEqual(loop.next(at: start + .seconds(7)), .post(clientInfo: true), "A-18: each interval")
+  }
+
+  /// A wait that ends without a task: the server took the check-in, and client info is not sent with each poll.
+  func testClientInfoIsSentOnceToAServerWithoutTasks() {
+    var loop = ReaderLoop(minPoll: .seconds(1), maxPoll: .seconds(60), clientInfoInterval: .seconds(86_400))
+    XCTAssertEqual(loop.next(at: start), .post(clientInfo: true))
+    loop.answered(.padding, at: start + .seconds(70))
+    XCTAssertEqual(loop.next(at: start + .seconds(71)), .post(clientInfo: false))
+    loop.answered(.padding, at: start + .seconds(140))
+    XCTAssertEqual(loop.next(at: start + .seconds(86_470)), .post(clientInfo: true))
   }
 
   func testAConflictIsTriedAgainWhenTheServerCanHaveNoticedTheDeadReader() {

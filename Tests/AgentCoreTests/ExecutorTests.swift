@@ -258,6 +258,7 @@ final class ExecutorTests: XCTestCase {
     executor.handle(Make.statusRequest(["F.done", "F.run", "F.none"]))
     let answers = outbox.urgent
     XCTAssertEqual(answers.map(\.sessionID), ["F.done", "F.run", "F.none"])
+    XCTAssertTrue(answers.allSatisfy(\.urgent))
     XCTAssertEqual(answers.map(\.flowStats.flowComplete), [true, false, true])
     XCTAssertEqual(answers.map { $0.flowStats.queryStatus.first?.status }, [.ok, .progress, .unknownFlow])
     executor.handle(Make.flow("F.done", [Make.collector(["rows 2"])]))

@@ -72,6 +72,22 @@ final class SettingsTests: XCTestCase {
     }
   }
 
+  func testTheEnvironmentNamesTheSystemsRoots() throws {
+    let config = try config()
+    XCTAssertNil(try AgentSettings(config: config, environment: [:]).tls.systemRoots)
+    XCTAssertEqual(try AgentSettings(config: config, environment: ["SSL_CERT_FILE": "/x"]).tls.systemRoots, "/x")
+    XCTAssertEqual(
+      try AgentSettings(config: config, environment: ["SSL_CERT_FILE": "", "SSL_CERT_DIR": "/d"]).tls.systemRoots, "/d")
+  }
+
+  func testTheNannyIsNotQuickerThanOneExchange() throws {
+    XCTAssertNil(try AgentSettings(config: config()).longestSilence)
+    let settings = try AgentSettings(config: config("nanny_max_connection_delay: 600"))
+    XCTAssertEqual(settings.longestSilence, .seconds(600))
+    let quick = try AgentSettings(config: config("nanny_max_connection_delay: 20"))
+    XCTAssertEqual(quick.longestSilence, .seconds(360))
+  }
+
   func testWebsocketURLsAndFallbackAddressesAreTaken() throws {
     let settings = try AgentSettings(
       config: config("ws_ping_wait_sec: 7\nfallback_addresses:\n  one:8000: 10.0.0.1:8001", url: "wss://one:8000/"))

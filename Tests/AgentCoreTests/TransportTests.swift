@@ -240,6 +240,21 @@ final class TransportTests: XCTestCase {
     }
     let answer = try await post(extra, server)
     XCTAssertEqual(answer.status, 200, "root_certs, by the usual rules")
+    let directory = try TemporaryDirectory()
+    let roots = directory.file("roots.pem")
+    try other.certificate.pem.write(toFile: roots, atomically: true, encoding: .utf8)
+    let system = try transport {
+      $0.tls.useSelfSigned = false
+      $0.tls.systemRoots = roots
+    }
+    let second = try await post(system, server)
+    XCTAssertEqual(second.status, 200, "the system's roots, as SSL_CERT_FILE names them")
+    let strict = try transport {
+      $0.tls.systemRoots = roots
+      $0.tls.mode = .thumbprintOnly
+    }
+    let result = await refusal(strict, server)
+    XCTAssertTrue(result.contains("Server certificate had no known thumbprint"), result)
   }
 
   func testACertificateOfOurAuthorityUnderAnotherNameIsRefused() async throws {

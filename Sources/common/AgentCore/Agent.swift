@@ -104,7 +104,8 @@ package final class Agent: Sendable {
   /// - Throws: in `once`, when no server can be reached or the agent is not accepted.
   package func run(once: Bool = false) async throws -> End {
     log.info(
-      "Agent \(clientID) starts", metadata: ["servers": "\(settings.serverURLs.joined(separator: " "))"])
+      "Agent \(clientID) starts",
+      metadata: ["servers": "\(settings.serverURLs.joined(separator: " "))", "proxy": "\(proxiesInUse)"])
     if let reason = NannyThread.takeReason(Self.reasonPath(settings)) {
       log.warning("The nanny ended the last agent: \(reason)")
     }
@@ -169,6 +170,15 @@ package final class Agent: Sendable {
     queue.close()
     await parts.transport.close()
     log.info("Agent \(clientID) has stopped", metadata: ["unsent_bytes": "\(queue.bulkBytes)"])
+  }
+
+  /// For the log: which proxy leads to which server.
+  private var proxiesInUse: String {
+    let used = settings.serverURLs.compactMap { text -> String? in
+      guard let url = try? BaseURL(text), let proxy = settings.proxies.proxy(for: url) else { return nil }
+      return "\(proxy) for \(text)"
+    }
+    return used.isEmpty ? "none" : used.joined(separator: ", ")
   }
 
   // MARK: parts

@@ -18,6 +18,7 @@ extension AgentSettings {
     nonce = client.nonce
     pinnedServerName = client.pinnedServerName
     tls.useSelfSigned = client.useSelfSignedSSL
+    tls.systemRoots = ["SSL_CERT_FILE", "SSL_CERT_DIR"].lazy.compactMap { environment[$0] }.first { !$0.isEmpty }
     tls.mode = client.crypto.certificateVerificationMode
     tls.thumbprints = Set(client.crypto.certificateThumbprints)
     tls.rootCertificates = client.crypto.rootCerts

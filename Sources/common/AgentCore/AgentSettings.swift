@@ -74,6 +74,8 @@ package struct AgentSettings: Sendable {
 package struct TLSSettings: Sendable {
   package var useSelfSigned = false
   package var mode: CertificateVerificationMode = .pki
+  /// A file or a directory of PEM, instead of the system's roots: `SSL_CERT_FILE`, `SSL_CERT_DIR`.
+  package var systemRoots: String?
   /// Lower-case hex without separators.
   package var thumbprints: Set<String> = []
   /// Additional roots, PEM.

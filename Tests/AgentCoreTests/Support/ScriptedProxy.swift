@@ -1,6 +1,7 @@
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
+import NIOSSL
 
 @testable import AgentCore
 
@@ -9,6 +10,7 @@ final class ScriptedProxy: Sendable {
   private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
   private let channel: any Channel
   private let recorded: NIOLockedValueBox<[String]>
+  private let read: NIOLockedValueBox<[UInt8]>
   private let isStopped = NIOLockedValueBox(false)
   let port: Int
 
@@ -16,14 +18,21 @@ final class ScriptedProxy: Sendable {
   ///   - target: where all requests end, on 127.0.0.1.
   ///   - credentials: the `Proxy-Authorization` that is asked for; nil: none.
   ///   - refusal: answers every request with this status; 0: closes the connection.
-  init(to target: Int, credentials: String? = nil, refusal: Int? = nil) async throws {
+  ///   - inspecting: ends the TLS of tunnels with these certificates and reads what is inside.
+  init(
+    to target: Int, credentials: String? = nil, refusal: Int? = nil, inspecting: NIOSSLContext? = nil
+  ) async throws {
     let recorded = NIOLockedValueBox<[String]>([])
     self.recorded = recorded
+    let read = NIOLockedValueBox<[UInt8]>([])
+    self.read = read
     channel = try await ServerBootstrap(group: group)
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
-          let door = Door(target: target, credentials: credentials, refusal: refusal, recorded: recorded)
+          let door = Door(
+            target: target, credentials: credentials, refusal: refusal, recorded: recorded, inspecting: inspecting,
+            read: read)
           try channel.pipeline.syncOperations.addHandler(door)
         }
       }
@@ -33,6 +42,8 @@ final class ScriptedProxy: Sendable {
 
   /// Heads of the first request of each connection.
   var heads: [String] { recorded.withLockedValue { $0 } }
+  /// What an inspecting proxy could read, both ways.
+  var seen: [UInt8] { read.withLockedValue { $0 } }
   var url: String { "http://127.0.0.1:\(port)" }
 
   func stop() async {
@@ -54,11 +65,18 @@ final class ScriptedProxy: Sendable {
     private let credentials: String?
     private let refusal: Int?
     private let recorded: NIOLockedValueBox<[String]>
+    private let inspecting: NIOSSLContext?
+    private let read: NIOLockedValueBox<[UInt8]>
     private var held = ByteBuffer()
     private var isConnecting = false
     private var peer: (any Channel)?
 
-    init(target: Int, credentials: String?, refusal: Int?, recorded: NIOLockedValueBox<[String]>) {
+    init(
+      target: Int, credentials: String?, refusal: Int?, recorded: NIOLockedValueBox<[String]>,
+      inspecting: NIOSSLContext?, read: NIOLockedValueBox<[UInt8]>
+    ) {
+      self.inspecting = inspecting
+      self.read = read
       self.target = target
       self.credentials = credentials
       self.refusal = refusal
@@ -67,7 +85,10 @@ final class ScriptedProxy: Sendable {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
       var bytes = unwrapInboundIn(data)
-      if let peer { return peer.writeAndFlush(bytes, promise: nil) }
+      if let peer {
+        if inspecting != nil { read.withLockedValue { $0 += Array(bytes.readableBytesView) } }
+        return peer.writeAndFlush(bytes, promise: nil)
+      }
       held.writeBuffer(&bytes)
       let text = String(buffer: held)
       guard !isConnecting, text.contains("\r\n\r\n") else { return }
@@ -88,9 +109,15 @@ final class ScriptedProxy: Sendable {
 
     private func connect(_ context: ChannelHandlerContext, isTunnel: Bool) {
       let near = context.channel
+      let inspecting = isTunnel ? inspecting : nil
+      let read = read
       ClientBootstrap(group: context.eventLoop)
         .channelInitializer { far in
-          far.eventLoop.makeCompletedFuture { try far.pipeline.syncOperations.addHandler(Pipe(to: near)) }
+          far.eventLoop.makeCompletedFuture {
+            let pipeline = far.pipeline.syncOperations
+            if inspecting != nil { try pipeline.addHandler(Self.towardsServer()) }
+            try pipeline.addHandler(Pipe(to: near, read: inspecting == nil ? nil : read))
+          }
         }
         .connect(host: "127.0.0.1", port: target)
         .assumeIsolated()
@@ -99,10 +126,20 @@ final class ScriptedProxy: Sendable {
           peer = far
           if isTunnel {
             near.writeAndFlush(ByteBuffer(string: "HTTP/1.1 200 Connection established\r\n\r\n"), promise: nil)
+            if let inspecting {
+              let handler = NIOSSLServerHandler(context: inspecting)
+              try? near.pipeline.syncOperations.addHandler(handler, position: .first)
+            }
           } else {
             far.writeAndFlush(held, promise: nil)
           }
         }
+    }
+
+    private static func towardsServer() throws -> NIOSSLClientHandler {
+      var configuration = TLSConfiguration.makeClientConfiguration()
+      configuration.certificateVerification = .none
+      return try NIOSSLClientHandler(context: NIOSSLContext(configuration: configuration), serverHostname: nil)
     }
 
     func channelInactive(context: ChannelHandlerContext) { peer?.close(promise: nil) }
@@ -112,9 +149,15 @@ final class ScriptedProxy: Sendable {
   private final class Pipe: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     private let near: any Channel
-    init(to near: any Channel) { self.near = near }
+    private let read: NIOLockedValueBox<[UInt8]>?
+    init(to near: any Channel, read: NIOLockedValueBox<[UInt8]>?) {
+      self.near = near
+      self.read = read
+    }
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-      near.writeAndFlush(unwrapInboundIn(data), promise: nil)
+      let bytes = unwrapInboundIn(data)
+      read?.withLockedValue { $0 += Array(bytes.readableBytesView) }
+      near.writeAndFlush(bytes, promise: nil)
     }
     func channelInactive(context: ChannelHandlerContext) { near.close(promise: nil) }
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }

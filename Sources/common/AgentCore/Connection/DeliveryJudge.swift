@@ -33,7 +33,7 @@ package struct DeliveryJudge: Sendable {
       refusals = 0
       recordLimit = recordLimit.flatMap { $0 >= 4096 ? nil : $0 * 2 }
       return .delivered
-    case .empty: return refused("answered 200 without an acknowledgement", records, sealedAnswers)
+    case .empty, .padding: return refused("answered 200 without an acknowledgement", records, sealedAnswers)
     case .refused(let status): return refused("answered \(status)", records, sealedAnswers, statusIsClear: true)
     case .foreign, .redirect, .enrol, .conflict, .busy, .rejected, .broken, .interrupted: return .keep
     }

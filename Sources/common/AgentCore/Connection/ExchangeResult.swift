@@ -4,8 +4,11 @@ package enum ExchangeResult: Equatable, Sendable {
   case sealed([[UInt8]])
   /// A websocket's 200 for results. The protocol seals nothing into it (http.md §7).
   case accepted
-  /// A cleanly ended 200 with nothing in it, or only padding. Nobody vouched for it.
+  /// A cleanly ended 200 with nothing in it. Nobody vouched for it.
   case empty
+  /// A cleanly ended 200 with padding only: how a reader's wait ends without a task (http.md §5). For results it is a
+  /// server that failed to process them.
+  case padding
   /// A cleanly ended 200 with something that is not an authentic answer of our server: a captive portal, another key.
   case foreign(String)
   /// 301 with its `Location`.
@@ -28,7 +31,7 @@ package enum ExchangeResult: Equatable, Sendable {
   /// Whether the server did its part, so that the connector stays with it.
   package var keepsServer: Bool {
     switch self {
-    case .sealed, .accepted, .empty, .refused, .enrol, .conflict: true
+    case .sealed, .accepted, .empty, .padding, .refused, .enrol, .conflict: true
     case .foreign, .redirect, .busy, .rejected, .broken, .interrupted: false
     }
   }
@@ -39,12 +42,17 @@ package enum ExchangeResult: Equatable, Sendable {
     case .sealed(let lists): "200, authentic answer with \(lists.count) message lists"
     case .accepted: "200, taken"
     case .empty: "200, empty"
+    case .padding: "200, padding only"
     case .foreign(let reason): "200, but not an answer of our server (\(reason))"
     case .redirect(let location): "301 to \(location ?? "nowhere")"
     case .refused(let status): "\(status), the body is refused"
     case .enrol: "406, please enrol"
     case .conflict: "409, a reader of this identity is connected already"
     case .busy(let status, let after): "\(status), busy\(Self.suffix(after))"
+    case .rejected(403, let after):
+      "403, the server cannot open our message\(Self.suffix(after)): its key has changed and a new session follows, or "
+        + "Client.nonce is not this deployment's"
+    case .rejected(404, let after): "404, no such page\(Self.suffix(after)): is the server's base_path in server_urls?"
     case .rejected(let status, let after): "\(status)\(Self.suffix(after))"
     case .broken(let reason), .interrupted(let reason): reason
     }

@@ -24,7 +24,12 @@ package actor Link {
   private var waiters: [CheckedContinuation<Void, Never>] = []
   private var lastServerPEM: [UInt8] = []
   private static let patienceWithConflicts = 4
+  private static let patienceWithEmptyAnswers = 5
+  /// Failed rounds after which help is named.
+  private static let roundsBeforeHelp = 3
   private var conflicts = 0
+  private var emptyInARow = 0
+  private var wasAskedToEnrol = false
   private var lastFailure = "no server was tried"
   /// How many authentic answers there were.
   package private(set) var sealedAnswers = 0
@@ -103,6 +108,9 @@ package actor Link {
         if let patience, connector.failedRounds >= patience {
           throw AgentError(.connection, "no server could be reached: \(lastFailure)")
         }
+        if connector.failedRounds == Self.roundsBeforeHelp {
+          log.notice("For causes and remedies run: agent doctor --config FILE")
+        }
         log.info("No server is usable now; next try at \(connector.url) in \((until - clock.now).inSeconds)")
         try await clock.sleep(until: until)
       }
@@ -124,7 +132,8 @@ package actor Link {
     }
     guard answer.status == 200 else {
       return leave(
-        target, .unavailable(retryAfter: answer.retryAfter), "\(target.url)server.pem: answered \(answer.status)")
+        target, .unavailable(retryAfter: answer.retryAfter),
+        "\(target.url)server.pem: \(Self.unexpected(answer))")
     }
     do {
       let name = try session.accept(serverPEM: answer.body, rekey: rekey)
@@ -135,8 +144,20 @@ package actor Link {
         events.serverPEM(String(decoding: answer.body, as: UTF8.self))
       }
     } catch {
-      leave(target, .rejected(retryAfter: nil), "\(target.url)server.pem is refused: \(error)")
+      leave(target, .rejected(retryAfter: nil), "\(target.url)server.pem is refused: \(error)\(Self.pageHint(answer))")
     }
+  }
+
+  /// Why there is no certificate in an answer.
+  private static func unexpected(_ answer: TransportAnswer) -> String {
+    var text = "answered \(answer.status)"
+    if let location = answer.location { text += " to \(location)" }
+    if let after = answer.retryAfter { text += ", Retry-After \(after.inSeconds)" }
+    return text + (answer.location == nil ? pageHint(answer) : " (a captive portal?)")
+  }
+
+  private static func pageHint(_ answer: TransportAnswer) -> String {
+    WebPage.isOne(answer.body) ? " (a web page came instead: a captive portal?)" : ""
   }
 
   private func leave(_ target: Connector.Target, _ failure: Connector.Failure, _ what: String) {
@@ -153,7 +174,7 @@ package actor Link {
     case 200 where answer.isMessage && answer.body.isEmpty && handler == "control": return .accepted
     case 200:
       do {
-        guard let lists = try session.open(answer.body) else { return .empty }
+        guard let lists = try session.open(answer.body) else { return answer.body.isEmpty ? .empty : .padding }
         return .sealed(lists)
       } catch {
         return .foreign(String(describing: error))
@@ -177,16 +198,41 @@ package actor Link {
       "\(place): \(ExchangeResult.conflict.summary). If this goes on, another host uses a copy of this state file")
   }
 
+  /// An answer that only our server gives.
+  private func served(by target: Connector.Target) {
+    if wasAskedToEnrol { log.info("Enrolled: \(target.url) knows this agent") }
+    wasAskedToEnrol = false
+    if connector.failedRounds > 0 {
+      log.info("\(target.url) serves again, after \(connector.failedRounds) rounds without a server")
+    }
+    connector.succeeded(target)
+  }
+
   private func settle(_ result: ExchangeResult, _ target: Connector.Target, _ handler: String) {
     let place = "\(target.url)\(handler)"
+    emptyInARow = result == .empty ? emptyInARow + 1 : 0
     switch result {
-    case .sealed:
-      sealedAnswers += 1
+    case .sealed, .accepted:
+      if case .sealed = result { sealedAnswers += 1 }
       conflicts = 0
+      served(by: target)
+      log.debug("\(place): \(result.summary)")
+    case .enrol:
+      wasAskedToEnrol = true
       connector.succeeded(target)
       log.debug("\(place): \(result.summary)")
-    case .accepted, .empty, .enrol:
+    case .padding:
+      if handler == "reader" { served(by: target) } else { connector.succeeded(target) }
+      log.debug("\(place): \(result.summary)")
+    case .empty:
       connector.succeeded(target)
+      if emptyInARow == Self.patienceWithEmptyAnswers {
+        log.warning(
+          """
+          \(place): answered 200 with nothing in it \(emptyInARow) times in a row: the server has no record of \
+          this agent yet, or something on the way answers in its place
+          """)
+      }
       log.debug("\(place): \(result.summary)")
     case .refused:
       connector.succeeded(target)

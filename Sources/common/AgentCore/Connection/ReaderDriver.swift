@@ -51,6 +51,9 @@ package struct ReaderDriver: Sendable {
         let list = try checkIn(clientInfo: clientInfo)
         guard let result = try await post(list, quiet: quiet) else { return nil }
         loop.answered(result, at: clock.now)
+        if result == .conflict, case .wait(let until) = loop.peek(at: clock.now) {
+          log.info("The reader tries again in \((until - clock.now).inSeconds)")
+        }
         handle(result)
         return result
       }

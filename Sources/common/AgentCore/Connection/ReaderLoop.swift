@@ -30,6 +30,12 @@ package struct ReaderLoop: Sendable {
     limiter = Limiter(period: maxPoll / 2, burst: 10)
   }
 
+  /// What `next` will say, for log lines.
+  package func peek(at now: Instant) -> Action {
+    var copy = self
+    return copy.next(at: now)
+  }
+
   package mutating func next(at now: Instant) -> Action {
     let ready = max(notBefore ?? now, limiter.readyAt(now))
     guard ready <= now else { return .wait(until: ready) }
@@ -40,12 +46,15 @@ package struct ReaderLoop: Sendable {
     return .post(clientInfo: clientInfoIsDue)
   }
 
-  /// The round ended. A failed one is repeated as soon as the connector offers a server; one that was not
-  /// acknowledged keeps its client info.
+  /// The round ended. A failed one is repeated as soon as the connector offers a server; one that the server did not
+  /// take keeps its client info.
   package mutating func answered(_ result: ExchangeResult, at now: Instant) {
-    if case .sealed = result, clientInfoIsDue {
+    switch result {
+    // A server that lets us wait has processed the check-in (http.md §5).
+    case .sealed, .padding:
+      if clientInfoIsDue { clientInfoSentAt = now }
       clientInfoIsDue = false
-      clientInfoSentAt = now
+    default: break
     }
     if result == .conflict {
       let wait = min(Self.conflictPause * (1 << min(conflicts, 4)), max(maxPoll, pause))

@@ -76,7 +76,7 @@ package struct SenderLoop: Sendable {
   ) -> DeliveryJudge.Verdict {
     if isEnrolment {
       switch result {
-      case .enrol, .sealed, .accepted, .empty, .refused: return .delivered
+      case .enrol, .sealed, .accepted, .empty, .padding, .refused: return .delivered
       default: return .keep
       }
     }
@@ -107,7 +107,7 @@ package struct SenderLoop: Sendable {
     case .sealed, .accepted:
       hold = .zero
       heldUntil = nil
-    case .empty, .refused, .enrol, .conflict:
+    case .empty, .padding, .refused, .enrol, .conflict:
       hold = hold == .zero ? settings.pause : min(hold * 2, settings.longestHold)
       heldUntil = now + hold
     default: break

@@ -52,7 +52,10 @@ package struct Doctor: Sendable {
       let url = try BaseURL(text)
       let proxy = settings.proxies.proxy(for: url)
       if let proxy { report.pass("proxy", text, "through \(proxy)") }
-      guard resolve(proxy?.host ?? url.host, text, &report) else { return }
+      let address = proxy.map { "\($0.host):\($0.port)" } ?? url.authority
+      guard resolve(proxy?.host ?? url.host, text, fallback: settings.fallbackAddresses[address], &report) else {
+        return
+      }
       let chain = ChainRecorder()
       let rules = try DeploymentLeafRules(caCertificate: settings.caCertificate, now: now)
       let transport = try NIOTransport(settings: settings, rules: rules, onChain: { chain.set($0) })
@@ -69,10 +72,16 @@ package struct Doctor: Sendable {
     }
   }
 
-  private func resolve(_ host: String, _ subject: String, _ report: inout DoctorReport) -> Bool {
+  private func resolve(
+    _ host: String, _ subject: String, fallback: String?, _ report: inout DoctorReport
+  ) -> Bool {
     let (addresses, problem) = NameLookup.addresses(of: host)
     guard let problem else {
       report.pass("dns", subject, "\(host) is \(addresses.joined(separator: ", "))")
+      return true
+    }
+    if let fallback {
+      report.pass("dns", subject, "\(host) cannot be resolved: \(problem); its fallback address is \(fallback)")
       return true
     }
     report.fail(

@@ -65,7 +65,7 @@ enum DoctorDiagnosis {
 
   /// An answer with a status that nothing of ours gives.
   static func status(_ answer: TransportAnswer, _ body: String) -> Finding {
-    if looksLikeHTML(body) || answer.status == 511 || (300..<400).contains(answer.status) {
+    if WebPage.isOne(body) || answer.status == 511 || (300..<400).contains(answer.status) {
       let place = answer.location.map { " to \($0)" } ?? ""
       return Finding(
         detail: "status \(answer.status)\(place): a captive portal or a proxy answers",
@@ -93,7 +93,7 @@ enum DoctorDiagnosis {
 
   static func serverPEM(_ error: any Error, _ body: String, now: Date) -> Finding {
     let text = "\(error)"
-    if looksLikeHTML(body) {
+    if WebPage.isOne(body) {
       return Finding(
         detail: "\(text): a web page came instead (a captive portal?)",
         remedy: "log in to the network with a browser, or exempt this host from the portal")
@@ -119,8 +119,13 @@ enum DoctorDiagnosis {
         detail: text, remedy: "the server belongs to another deployment: take a client file of this server")
     }
   }
+}
 
-  private static func looksLikeHTML(_ body: String) -> Bool {
+/// What captive portals and proxies send.
+enum WebPage {
+  static func isOne(_ body: [UInt8]) -> Bool { isOne(String(decoding: body.prefix(512), as: UTF8.self)) }
+
+  static func isOne(_ body: String) -> Bool {
     let start = body.prefix(512).lowercased()
     return start.contains("<html") || start.contains("<!doctype")
   }

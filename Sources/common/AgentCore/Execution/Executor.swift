@@ -191,7 +191,9 @@ package final class Executor: Sendable {
     let stats =
       state.withLock { $0.flows[id] }?.stats ?? journal.stats(of: id)
       ?? ResponseMessages.ended(.unknownFlow, "Flow not known - maybe the client crashed?")
-    dependencies.outbox.sendUrgent(ResponseMessages.stats(stats, session: id))
+    var message = ResponseMessages.stats(stats, session: id)
+    message.urgent = true
+    dependencies.outbox.sendUrgent(message)
   }
 
   /// From a task: must not block, however full the queue is.

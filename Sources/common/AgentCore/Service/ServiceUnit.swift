@@ -36,6 +36,7 @@ package enum ServiceUnit {
       ProtectSystem=full
       ProtectClock=yes
       ProtectKernelModules=yes
+      ProtectKernelTunables=yes
       ProtectControlGroups=yes
       ProtectHostname=yes
       RestrictRealtime=yes
@@ -43,6 +44,12 @@ package enum ServiceUnit {
       RestrictNamespaces=yes
       LockPersonality=yes
       MemoryDenyWriteExecute=yes
+      PrivateMounts=yes
+      KeyringMode=private
+      CapabilityBoundingSet=~CAP_BPF CAP_SYS_RAWIO CAP_MKNOD CAP_SYS_TTY_CONFIG CAP_BLOCK_SUSPEND CAP_WAKE_ALARM CAP_LEASE
+      CapabilityBoundingSet=~CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_SYS_PACCT CAP_IPC_LOCK CAP_LINUX_IMMUTABLE CAP_SYS_CHROOT
+      SystemCallFilter=~@clock @cpu-emulation @module @obsolete @raw-io @reboot @swap
+      SystemCallErrorNumber=EPERM
       SystemCallArchitectures=native
       RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
 

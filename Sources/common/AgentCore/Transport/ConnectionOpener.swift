@@ -14,6 +14,8 @@ struct ConnectionOpener: Sendable {
   let fallbacks: [String: String]
   let onChain: (@Sendable ([[UInt8]]) -> Void)?
   let log: Logger
+  /// The certificates that the log spoke of last.
+  let lastShown = ChainRecorder()
 
   /// - Returns: a connection with one place taken.
   /// - Throws: `AgentError` with what an operator needs to know.
@@ -23,7 +25,9 @@ struct ConnectionOpener: Sendable {
     var last: any Error = AgentError(.tls, "no TLS rule applies")
     for attempt in tls.attempts {
       do {
-        return try await open(request, route, attempt: attempt, refusals: refusals)
+        let connection = try await open(request, route, attempt: attempt, refusals: refusals)
+        if attempt == .publicRoots { note(refusals.chain, of: request.url) }
+        return connection
       } catch {
         last = error
         // Only a refused certificate is worth the next rule; a refused connection is not.
@@ -32,7 +36,19 @@ struct ConnectionOpener: Sendable {
     }
     guard let reason = refusals.reason else { throw last }
     let other = tls.attempts.count > 1 ? " (and by the public roots: \(last))" : ""
-    throw AgentError(.tls, "TLS certificate of \(request.url.origin) refused: \(reason)\(other)")
+    let shown = CertificateFacts.text(Array(refusals.chain.prefix(1)))
+    throw AgentError(.tls, "TLS certificate of \(request.url.origin) refused: \(reason)\(other). It shows: \(shown)")
+  }
+
+  /// A certificate of a public root was accepted: TLS ends at a load balancer, a proxy or a device that inspects it.
+  private func note(_ chain: [[UInt8]], of url: BaseURL) {
+    guard chain != lastShown.chain else { return }
+    lastShown.set(chain)
+    log.notice(
+      """
+      \(url.origin): its TLS certificate is not of this deployment's authority; TLS ends at a proxy or is inspected on \
+      the way, messages stay sealed. It shows: \(CertificateFacts.text(Array(chain.prefix(1))))
+      """)
   }
 
   private func open(
@@ -135,7 +151,12 @@ private struct ProtocolStack: Sendable {
     guard let attempt else { return try addProtocol(to: channel, nil, ready) }
     let pipeline = channel.pipeline.syncOperations
     try pipeline.addHandler(
-      opener.tls.handler(for: url, attempt: attempt, report: refusals.set, onChain: opener.onChain))
+      opener.tls.handler(
+        for: url, attempt: attempt, report: refusals.set,
+        onChain: { [onChain = opener.onChain] chain in
+          refusals.saw(chain)
+          onChain?(chain)
+        }))
     let gate = TLSGate(timeout: opener.timeouts.answer, loop: channel.eventLoop) { chosen in
       try addProtocol(to: channel, chosen, ready)
     }
@@ -162,9 +183,11 @@ private struct ProtocolStack: Sendable {
   }
 }
 
-/// Why the certificate of a connection was refused.
+/// The certificates of a connection, and why our rules refused them.
 private final class RefusalBox: Sendable {
-  private let box = NIOLockedValueBox<String?>(nil)
-  var reason: String? { box.withLockedValue { $0 } }
-  func set(_ reason: String) { box.withLockedValue { $0 = reason } }
+  private let box = NIOLockedValueBox<(reason: String?, chain: [[UInt8]])>((nil, []))
+  var reason: String? { box.withLockedValue { $0.reason } }
+  var chain: [[UInt8]] { box.withLockedValue { $0.chain } }
+  func set(_ reason: String) { box.withLockedValue { $0.reason = reason } }
+  func saw(_ chain: [[UInt8]]) { box.withLockedValue { $0.chain = chain } }
 }

@@ -102,9 +102,10 @@ enum ProxyAnswer {
   static func text(_ status: Int, of proxy: ProxyURL) -> String {
     let reason: String
     switch status {
-    case 407 where proxy.authorization == nil:
+    // Some proxies say 401 where 407 is meant.
+    case 401 where proxy.authorization == nil, 407 where proxy.authorization == nil:
       reason = "it asks for a user and a password: write them as http://user:password@\(proxy.host):\(proxy.port)"
-    case 407: reason = "it does not accept the user and password of the configuration"
+    case 401, 407: reason = "it does not accept the user and password of the configuration"
     case 403: reason = "its rules do not allow this server: allow CONNECT to the server's host and port there"
     case 502, 503, 504: reason = "it cannot reach the server: check the server's name and port from the proxy's network"
     default: reason = "that is not an answer an agent can use; is it a proxy?"

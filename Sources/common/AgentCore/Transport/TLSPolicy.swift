@@ -40,6 +40,7 @@ struct TLSPolicy: Sendable {
     if !settings.rootCertificates.isEmpty {
       roots += try NIOSSLCertificate.fromPEMBytes(Array(settings.rootCertificates.utf8))
     }
+    if let path = settings.systemRoots { configuration.trustRoots = .file(path) }
     configuration.additionalTrustRoots = [.certificates(roots)]
     if !settings.clientCertificate.isEmpty {
       configuration.certificateChain = try NIOSSLCertificate.fromPEMBytes(Array(settings.clientCertificate.utf8))
