@@ -17,8 +17,8 @@ struct Microraptor: AsyncParsableCommand {
       """,
     subcommands: [
       ClientsCommand.self, QueryCommand.self, FlowsCommand.self, ResultsCommand.self, LogsCommand.self,
-      HuntCommand.self, EventsCommand.self, UploadsCommand.self, MonitorCommand.self, CancelCommand.self,
-      LabelCommand.self, DeleteCommand.self,
+      HuntCommand.self, EventsCommand.self, UploadsCommand.self, MonitorCommand.self, WatchCommand.self,
+      CancelCommand.self, DatabaseCommand.self, LabelCommand.self, DeleteCommand.self,
       AuditCommand.self, ArtifactsCommand.self, ConfigCommand.self, DecodeCommand.self, PKICommand.self,
       VQLCommand.self,
     ])

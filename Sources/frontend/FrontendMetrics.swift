@@ -1,4 +1,5 @@
 import Observability
+import Store
 
 /// The frontend's counters. Names follow the reference's where the meaning is the same.
 final class FrontendMetrics: Sendable {
@@ -21,6 +22,7 @@ final class FrontendMetrics: Sendable {
   let jobFailures: Counter
   let duplicates: Counter
   let commitLatency: Histogram
+  private let removed: [String: Counter]
 
   init(_ registry: MetricsRegistry) {
     self.registry = registry
@@ -41,6 +43,20 @@ final class FrontendMetrics: Sendable {
     connectionErrors = registry.counter("frontend_connection_errors", "Connections that ended in an error or garbage.")
     jobFailures = registry.counter("frontend_job_failures", "Jobs refused; the others of their body were stored.")
     duplicates = registry.counter("frontend_duplicate_lists", "Re-sent message lists that were stored before.")
+    removed = Dictionary(
+      uniqueKeysWithValues: ["monitoring", "flows", "uploads", "logs", "audit"].map { kind in
+        let help = "Records that this process removed by Datastore.retention."
+        return (kind, registry.counter("store_retention_removed", help, labels: ["kind": kind]))
+      })
     commitLatency = registry.histogram("frontend_commit_seconds", "From the opened body to its commit.")
+  }
+
+  /// Counts what a step of retention removed.
+  func count(_ report: RetentionReport) {
+    let counts = [
+      "monitoring": report.monitoring, "flows": report.flows, "uploads": report.uploads, "logs": report.logs,
+      "audit": report.audit,
+    ]
+    for (kind, count) in counts { removed[kind]?.increment(by: UInt64(max(0, count))) }
   }
 }

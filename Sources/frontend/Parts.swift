@@ -50,6 +50,7 @@ struct Parts: Sendable {
       var options = StoreOptions()
       if file.client.isConcurrencySet { options.flowsInFlight = 2 + file.client.concurrency }
       options.leaseDuration = .seconds(file.defaults.inflightCheckTime)
+      options.retention = Retention(file.datastore.retention)
       switch file.datastore.implementation {
       case .sqlite: store = try await SQLiteStore.open(location: file.datastore.location, options: options)
       case .postgresql: store = try await PostgreSQLStore.open(url: file.datastore.location, options: options)
@@ -188,7 +189,13 @@ struct Parts: Sendable {
   func maintain() async {
     while !Task.isCancelled {
       do {
-        while try await store.maintain(now: .now()).hasMore, !Task.isCancelled {}
+        while !Task.isCancelled {
+          let report = try await store.maintain(now: .now())
+          metrics.count(report.retention)
+          guard report.hasMore else { break }
+          // Others have their turn between two steps.
+          try? await Task.sleep(for: .milliseconds(20))
+        }
       } catch {
         logger.warning("housekeeping of the store failed: \(error)")
       }
@@ -213,4 +220,17 @@ struct Parts: Sendable {
 
   /// How much longer than the readers other requests may take.
   private static let grace = Duration.seconds(20)
+}
+
+extension Retention {
+  init(_ section: RetentionSection) {
+    func age(_ days: Int) -> Duration? { days > 0 ? .seconds(days * 86_400) : nil }
+    self.init()
+    monitoring = age(section.monitoringDays)
+    flows = age(section.flowsDays)
+    uploads = age(section.uploadsDays)
+    logs = age(section.logsDays)
+    audit = age(section.auditDays)
+    maximumBytes = section.maxSizeMB > 0 ? Int64(section.maxSizeMB) << 20 : nil
+  }
 }

@@ -33,11 +33,14 @@ final class PostgreSQLPlanTests: XCTestCase {
     PostgreSQLStore.sqlHuntProgress, PostgreSQLStore.sqlHuntRows, PostgreSQLStore.sqlMembers,
     PostgreSQLStore.sqlStopHunt, PostgreSQLStore.sqlHuntWaiting, PostgreSQLStore.sqlWithdrawHunt,
     PostgreSQLStore.sqlWithdrawFlows, PostgreSQLStore.sqlLabelsChanged,
+    PostgreSQLStore.sqlOldMonitoring, PostgreSQLStore.sqlOldLogs, PostgreSQLStore.sqlOldAudit,
+    PostgreSQLStore.sqlOldUploads, PostgreSQLStore.sqlPiecesOfUploads, PostgreSQLStore.sqlRemoveUploads,
+    PostgreSQLStore.sqlEndedFlows, PostgreSQLStore.sqlRemoveFlows,
   ]
 
   func testHotStatementsUseIndexes() async throws {
     let store = try await PostgreSQLStore.open(url: try PostgreSQLServer.shared().newDatabase())
-    for (number, sql) in (Self.hot + PGPurge.statements).enumerated() {
+    for (number, sql) in (Self.hot + PGPurge.statements + PostgreSQLStore.flowPurge).enumerated() {
       // As the store runs it: prepared, with a plan that serves all values.
       let types = (1...12).filter { sql.contains("$\($0)::") || sql.contains("$\($0) ") }.count
       let values = Array(repeating: "NULL", count: types).joined(separator: ", ")

@@ -17,11 +17,12 @@ final class QueryPlanTests: XCTestCase {
     (SQLiteStore.sqlMonitoring, 3), (SQLiteStore.sqlClientMonitoring, 4), (SQLiteStore.sqlUploads, 1),
     (SQLiteStore.sqlExpired, 1), (IngestWriter.sqlSeen, 2), (IngestWriter.sqlRemember, 3),
     (IngestWriter.sqlContact, 3), (IngestWriter.sqlTableVersion, 3), (IngestWriter.sqlResultSet, 2),
-    (IngestWriter.sqlRows, 4), (IngestWriter.sqlAdvance, 4), (IngestWriter.sqlSameLog, 3), (IngestWriter.sqlLog, 4),
-    (IngestWriter.sqlUpload, 9), (IngestWriter.sqlUploadDone, 3), (IngestWriter.sqlTransaction, 2),
+    (IngestWriter.sqlRows, 4), (IngestWriter.sqlAdvance, 4), (IngestWriter.sqlSameLog, 3), (IngestWriter.sqlLog, 5),
+    (IngestWriter.sqlUpload, 10), (IngestWriter.sqlUploadDone, 3), (IngestWriter.sqlTransaction, 2),
     (FlowDraft.sqlLoad, 2), (FlowDraft.sqlCreate, 5), (FlowDraft.sqlSave, 11), (FlowDraft.sqlRunning, 1),
     (FlowDraft.sqlRevive, 1), (FlowDraft.sqlEnd, 3), (FlowDraft.sqlLeased, 1), (FlowDraft.sqlRequeue, 1),
-    (FlowDraft.sqlAsked, 1), (SQLiteStore.sqlSeat, 2), (SQLiteStore.sqlTakeSeat, 7), (ChangePoller.after, 1),
+    (FlowDraft.sqlAsked, 1), (SQLiteStore.sqlSeat, 2), (SQLiteStore.sqlTakeSeat, 7),
+    (SQLiteStore.sqlEndedFlows, 1), (SQLiteStore.sqlUploadsOfFlow, 1), (ChangePoller.after, 1),
     (Database.sqlArtifact, 2),
     (SQLiteStore.sqlStanding, 2), (SQLiteStore.sqlInterrogated, 2), (SQLiteStore.sqlTableGiven, 2),
     (SQLiteStore.sqlHuntsSeen, 2), (SQLiteStore.sqlVoidTables, 2), (SQLiteStore.sqlJoin, 2),
@@ -34,7 +35,7 @@ final class QueryPlanTests: XCTestCase {
     let queue = try DatabaseQueue()
     try Schema.migrator().migrate(queue)
     try queue.write { db in
-      for (sql, arguments) in Self.hot + Purge.statements.map({ ($0, 1) }) {
+      for (sql, arguments) in Self.hot + (Purge.statements + FlowPurge.statements).map({ ($0, 1) }) {
         let plan = try Row.fetchAll(
           db, sql: "EXPLAIN QUERY PLAN " + sql, arguments: StatementArguments(Array(repeating: 1, count: arguments)))
         for step in plan {
@@ -48,8 +49,12 @@ final class QueryPlanTests: XCTestCase {
 
   /// Steps of housekeeping begin at the oldest record and stop after 500; they name a scan of the table's own order.
   func testHousekeepingIsBounded() throws {
-    for sql in [SQLiteStore.sqlOldDigests, SQLiteStore.sqlOldChanges] {
-      XCTAssertTrue(sql.contains("LIMIT 500"))
+    let steps = [
+      SQLiteStore.sqlOldDigests, SQLiteStore.sqlOldChanges, SQLiteStore.sqlOldMonitoring, SQLiteStore.sqlOldLogs,
+      SQLiteStore.sqlOldAudit, SQLiteStore.sqlOldUploads,
+    ]
+    for sql in steps {
+      XCTAssertNotNil(sql.range(of: "ORDER BY (id|seq) LIMIT (500|200|50)\\b", options: .regularExpression), sql)
     }
   }
 }

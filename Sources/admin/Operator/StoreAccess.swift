@@ -28,16 +28,29 @@ struct StoreAccess: ParsableArguments {
   }
 
   private func open() async throws -> any Store {
+    switch try location() {
+    case .sqlite(let path): return try await SQLiteStore.open(location: path)
+    case .postgresql(let url): return try await PostgreSQLStore.open(url: url)
+    }
+  }
+
+  /// Where the store lies, by the operator's file.
+  func location() throws -> StoreLocation {
+    let datastore = try file().datastore
+    switch datastore.implementation {
+    case .sqlite: return .sqlite(datastore.location)
+    case .postgresql: return .postgresql(datastore.location)
+    }
+  }
+
+  /// The operator's file.
+  func file() throws -> AdminConfig {
     let variable = ProcessInfo.processInfo.environment["MICRORAPTOR_CONFIG"] ?? ""
     let path = config ?? (variable.isEmpty ? "admin.config.yaml" : variable)
     guard FileManager.default.fileExists(atPath: path) else {
       throw CommandFailure(.failed, "no file \(path): give --config FILE, as `microraptor config generate` wrote it")
     }
-    let datastore = try AdminConfig.load(path: path).datastore
-    switch datastore.implementation {
-    case .sqlite: return try await SQLiteStore.open(location: datastore.location)
-    case .postgresql: return try await PostgreSQLStore.open(url: datastore.location)
-    }
+    return try AdminConfig.load(path: path)
   }
 }
 

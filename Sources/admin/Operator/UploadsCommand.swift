@@ -34,7 +34,8 @@ struct UploadsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Copy the files of a flow into a directory.",
       discussion: """
-        A file is named by its number and the last part of its path. Holes of sparse files are not filled in.
+        A file is named by its number and the last part of its path. Holes of sparse files are holes again. Where the \
+        query's rows hold the SHA-256 of a file, it is compared; a file that differs is not written.
         """)
     @OptionGroup var access: StoreAccess
     @Option(name: .long, help: "Where to write; made when missing.") var output = "."
@@ -50,24 +51,17 @@ struct UploadsCommand: AsyncParsableCommand {
         guard !uploads.isEmpty else { throw CommandFailure(.notFound, "the flow has no such upload") }
         let directory = URL(fileURLWithPath: output, isDirectory: true)
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-        for upload in uploads { try copy(upload, from: store.uploadPath(upload), into: directory) }
+        let digests = try await UploadDigests.find(in: flow.name, store)
+        for upload in uploads {
+          // The stored name is one harmless component already.
+          let name = "\(upload.number)-\((upload.storedPath as NSString).lastPathComponent)"
+          let target = directory.appendingPathComponent(name)
+          try await UploadCopy(store: store, flow: flow.name, upload: upload).write(
+            to: target, digest: digests[upload.number])
+          if !upload.complete { Terminal.note("\(Terminal.printable(upload.clientPath)) is not complete yet") }
+          Terminal.print(target.path + "\n")
+        }
       }
-    }
-
-    private func copy(_ upload: UploadRecord, from path: String, into directory: URL) throws {
-      // The stored name is one harmless component already.
-      let name = "\(upload.number)-\((upload.storedPath as NSString).lastPathComponent)"
-      let target = directory.appendingPathComponent(name)
-      guard !FileManager.default.fileExists(atPath: target.path) else {
-        throw CommandFailure(.failed, "\(target.path) exists; remove it or give another --output")
-      }
-      do {
-        try FileManager.default.copyItem(atPath: path, toPath: target.path)
-      } catch {
-        throw CommandFailure(.failed, "cannot copy to \(target.path): \(error.localizedDescription)")
-      }
-      if !upload.complete { Terminal.note("\(Terminal.printable(upload.clientPath)) is not complete yet") }
-      Terminal.print(target.path + "\n")
     }
   }
 }

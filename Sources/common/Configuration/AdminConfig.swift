@@ -8,6 +8,8 @@ package struct AdminConfig: Sendable, Equatable {
   package var datastore: DatastoreSection
   /// `CA.private_key_filename`: path of the CA key; may be taken offline, needed only to sign.
   package var caPrivateKeyFilename: String?
+  /// `Monitoring.targets`: `HOST:PORT` of each process's metrics, for `microraptor watch`.
+  package var monitoringTargets: [String] = []
 
   /// Loads a file; refuses one that other users may read.
   ///
@@ -24,11 +26,14 @@ package struct AdminConfig: Sendable, Equatable {
     let version = try root.section("version").map(BuildVersion.init) ?? BuildVersion()
     let client = try ClientSection(try root.required("Client"), use: .agent)
     let ca = try root.section("CA")
-    let config = AdminConfig(
+    var config = AdminConfig(
       version: version, client: client, clientFile: .section(root.keep(["version", "Client"])),
       datastore: try DatastoreSection(try root.required("Datastore")),
       caPrivateKeyFilename: try ca?.string("private_key_filename"))
     try ca?.finish()
+    let monitoring = try root.section("Monitoring")
+    config.monitoringTargets = try monitoring?.strings("targets") ?? []
+    try monitoring?.finish()
     _ = root.keep(["Logging", "defaults", "security", "obfuscation_nonce"])
     try root.finish()
     return config

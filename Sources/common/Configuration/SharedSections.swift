@@ -11,6 +11,8 @@ package struct DatastoreSection: Sendable, Equatable {
   package var implementation = Implementation.sqlite
   /// `location`: an absolute directory for SQLite, a `postgresql://` URL for PostgreSQL (may hold a password: secret).
   package var location = ""
+  /// `retention`: how long things are kept; without it for ever.
+  package var retention = RetentionSection()
 
   package init(implementation: Implementation = .sqlite, location: String) {
     self.implementation = implementation
@@ -32,7 +34,40 @@ package struct DatastoreSection: Sendable, Equatable {
       throw section.wrong("location", "a postgresql:// URL", "another text")
     default: break
     }
+    if let section = try section.section("retention") { retention = try RetentionSection(section) }
+    if implementation == .postgresql, retention.maxSizeMB > 0 {
+      throw section.wrong("retention.max_size_mb", "no size with PostgreSQL, which does not say what it uses", "one")
+    }
     _ = section.keep(["filestore_directory", "compression"])
+    try section.finish()
+  }
+}
+
+/// `Datastore.retention`: after how long frontends remove things, in small steps. 0 (default) keeps them for ever.
+package struct RetentionSection: Sendable, Equatable {
+  /// `monitoring_days`: days; rows and logs of event queries.
+  package var monitoringDays = 0
+  /// `flows_days`: days after their end; flows with rows, logs and uploads.
+  package var flowsDays = 0
+  /// `uploads_days`: days; uploaded files, also of flows that are kept.
+  package var uploadsDays = 0
+  /// `logs_days`: days; logs of flows that are kept.
+  package var logsDays = 0
+  /// `audit_days`: days; what operators did.
+  package var auditDays = 0
+  /// `max_size_mb`: MiB that SQLite's file may use; beyond them the oldest event rows and ended flows go first.
+  package var maxSizeMB = 0
+
+  package init() {}
+
+  init(_ section: SectionReader) throws(ConfigurationError) {
+    func days(_ key: String) throws(ConfigurationError) -> Int { try section.integer(key, in: 0...36_500) ?? 0 }
+    monitoringDays = try days("monitoring_days")
+    flowsDays = try days("flows_days")
+    uploadsDays = try days("uploads_days")
+    logsDays = try days("logs_days")
+    auditDays = try days("audit_days")
+    maxSizeMB = try section.integer("max_size_mb", in: 0...1_000_000_000) ?? 0
     try section.finish()
   }
 }

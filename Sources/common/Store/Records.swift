@@ -155,6 +155,20 @@ package struct UploadRecord: Sendable, Equatable {
   package var complete: Bool
   /// The serialized `Index` of a sparse file; empty without holes.
   package var index: [UInt8]
+
+  package init(
+    number: Int64, accessor: String, clientPath: String, storedPath: String, size: Int64, storedSize: Int64,
+    complete: Bool, index: [UInt8]
+  ) {
+    self.number = number
+    self.accessor = accessor
+    self.clientPath = clientPath
+    self.storedPath = storedPath
+    self.size = size
+    self.storedSize = storedSize
+    self.complete = complete
+    self.index = index
+  }
 }
 
 package struct AuditRecord: Sendable, Equatable {
@@ -171,6 +185,7 @@ package struct MaintenanceReport: Sendable, Equatable {
   package var forgottenDigests = 0
   package var trimmedEvents = 0
   package var purgedRecords = 0
+  package var retention = RetentionReport()
   /// Whether a deletion has more steps to go.
   package var hasMore = false
 

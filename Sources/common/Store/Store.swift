@@ -75,8 +75,9 @@ package protocol Store: ForemanStore {
   /// The cursor after the newest event row now stored, to follow from.
   func monitoringEnd() async throws -> Int64
   func uploads(of flow: FlowName) async throws -> [UploadRecord]
-  /// Where the upload's file lies on this machine.
-  func uploadPath(_ upload: UploadRecord) -> String
+  /// Some stored bytes of an upload; pieces that did not come are zero.
+  /// - Returns: fewer bytes than `limit` at the end of what is stored, none beyond it.
+  func uploadContent(of flow: FlowName, _ upload: UploadRecord, from offset: Int64, limit: Int) async throws -> [UInt8]
   /// The newest operator actions first.
   func audit(limit: Int) async throws -> [AuditRecord]
 

@@ -26,6 +26,7 @@ package struct StoreOptions: Sendable {
   /// How long a writer waits for another program that holds the database.
   package var busyTimeout: Duration = .seconds(5)
   package var jobs = JobLimits()
+  package var retention = Retention()
 
   package init() {}
 }

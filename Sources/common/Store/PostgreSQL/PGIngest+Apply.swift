@@ -85,7 +85,7 @@ extension PGIngest {
       result.duplicateParts += 1
       return
     }
-    writes.rows.append(set.key, first, part.count, part.jsonl)
+    writes.rows.append(set.key, first, part.count, part.jsonl, at: scope.at)
     set.next = first + part.count
     set.addedRows += part.count
     set.addedBytes += Int64(part.jsonl.count)
@@ -102,7 +102,7 @@ extension PGIngest {
       return
     }
     knownLogs.insert(ref)
-    writes.logs.append(flow.key, part.firstID, part.count, part.jsonl)
+    writes.logs.append(flow.key, part.firstID, part.count, part.jsonl, at: scope.at)
     flow.nextLog = max(flow.nextLog, part.firstID.addingClamped(part.count))
     result.logs += Int(part.count)
     if let alert = part.alert { try event(ArtifactName.alerts, alert, scope) }
@@ -151,6 +151,7 @@ extension PGIngest {
     let wasDone = upload.complete
     let end = piece.offset.addingClamped(Int64(piece.data.count))
     upload.size = piece.size
+    upload.storedAt = scope.at
     upload.storedSize = piece.isLast ? piece.storedSize : max(upload.storedSize, end)
     upload.complete = upload.complete || piece.isLast
     upload.accessor = Data(piece.accessor.utf8)

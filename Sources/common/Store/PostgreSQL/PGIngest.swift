@@ -187,4 +187,5 @@ struct PGUpload {
   var accessor = Data()
   var clientPath = Data()
   var index: Data?
+  var storedAt = Timestamp(microseconds: 0)
 }

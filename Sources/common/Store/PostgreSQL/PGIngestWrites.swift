@@ -9,22 +9,25 @@ struct PGIngestWrites {
     private var firsts: [Int64] = []
     private var counts: [Int64] = []
     private var texts: [Data] = []
+    private var times: [Int64] = []
 
-    mutating func append(_ owner: Int64, _ first: Int64, _ count: Int64, _ text: Data) {
+    mutating func append(_ owner: Int64, _ first: Int64, _ count: Int64, _ text: Data, at time: Timestamp) {
       owners.append(owner)
       firsts.append(first)
       counts.append(count)
       texts.append(text)
+      times.append(time.microseconds)
     }
 
-    func statements(_ sql: String) -> [PGStatement] {
+    /// - Parameter timed: whether the times are the last parameter.
+    func statements(_ sql: String, timed: Bool = false) -> [PGStatement] {
       PGBatch.ranges(texts).map { range in
         PGStatement(
           sql,
           [
             .ints(Array(owners[range])), .ints(Array(firsts[range])), .ints(Array(counts[range])),
             .blobs(Array(texts[range])),
-          ])
+          ] + (timed ? [.ints(Array(times[range]))] : []))
       }
     }
   }
@@ -77,13 +80,14 @@ struct PGIngestWrites {
     WHERE result_sets.id = k.id
     """
   static let sqlLogs = """
-    INSERT INTO log_chunks (flow, first_id, line_count, jsonl)
-    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])
+    INSERT INTO log_chunks (flow, first_id, line_count, jsonl, stored_at)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[])
     """
   static let sqlFiles = """
-    INSERT INTO uploads (flow, number, stored_path, accessor, client_path, size, stored_size, complete, sparse_index)
-    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::bigint[], $7::bigint[],
-      $8::boolean[], $9::bytea[])
+    INSERT INTO uploads (
+      flow, number, stored_path, accessor, client_path, size, stored_size, complete, sparse_index, stored_at)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::bigint[],
+      $7::bigint[], $8::boolean[], $9::bytea[], $10::bigint[])
     ON CONFLICT (flow, number, stored_path) DO UPDATE SET size = excluded.size, stored_size = excluded.stored_size,
       complete = excluded.complete, sparse_index = coalesce(excluded.sparse_index, uploads.sparse_index)
     """
@@ -149,7 +153,7 @@ struct PGIngestWrites {
             .ints(grown.map(\.addedBytes)),
           ]))
     }
-    statements += logs.statements(Self.sqlLogs)
+    statements += logs.statements(Self.sqlLogs, timed: true)
     statements += uploadStatements
     if !transactions.isEmpty {
       let values: [PGValue] = [.ints(transactions.map(\.flow)), .blobs(transactions.map(\.message))]
@@ -203,6 +207,7 @@ struct PGIngestWrites {
         .ints(all.map(\.key.flow)), .ints(all.map(\.key.number)), .texts(all.map(\.key.path)),
         .blobs(all.map(\.value.accessor)), .blobs(all.map(\.value.clientPath)), .ints(all.map(\.value.size)),
         .ints(all.map(\.value.storedSize)), .bools(all.map(\.value.complete)), .optionalBlobs(all.map(\.value.index)),
+        .ints(all.map(\.value.storedAt.microseconds)),
       ])
     let written = PGBatch.ranges(parts.map(\.value)).map { range in
       let some = parts[range]

@@ -9,12 +9,22 @@ enum PGSchema {
   static let lock: Int64 = 0x6d69_6372_7261_7074
 
   static let steps: [[String]] = [
-    clients + tasks + flows + uploads + events, seats, foreman,
+    clients + tasks + flows + uploads + events, seats, foreman, retention,
   ]
 
   static let versions = """
     CREATE TABLE IF NOT EXISTS schema_steps (step bigint PRIMARY KEY, applied_at bigint NOT NULL)
     """
+
+  /// What removal by age needs. Records of before count as stored now.
+  private static let retention = [
+    "ALTER TABLE log_chunks ADD COLUMN stored_at bigint NOT NULL DEFAULT 0",
+    "UPDATE log_chunks SET stored_at = (extract(epoch FROM now()) * 1000000)::bigint",
+    "CREATE INDEX log_chunks_age ON log_chunks (stored_at)",
+    "ALTER TABLE uploads ADD COLUMN stored_at bigint NOT NULL DEFAULT 0",
+    "UPDATE uploads SET stored_at = (extract(epoch FROM now()) * 1000000)::bigint",
+    "CREATE INDEX flows_ended ON flows (ended_at) WHERE ended_at IS NOT NULL",
+  ]
 
   /// Where each client's reader was seated last.
   private static let seats = [

@@ -140,9 +140,6 @@ extension PostgreSQLStore {
     }
   }
 
-  /// Uploads lie in the database; this names one for display. Its bytes come from `uploadContent`.
-  package func uploadPath(_ upload: UploadRecord) -> String { upload.storedPath }
-
   package func audit(limit: Int) async throws -> [AuditRecord] {
     try await rows(Self.sqlAuditTrail, [.int(Int64(max(0, limit)))]).map {
       AuditRecord(

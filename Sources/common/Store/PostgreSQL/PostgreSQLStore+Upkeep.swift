@@ -60,7 +60,13 @@ extension PostgreSQLStore {
     let changes = now.advanced(by: .zero - options.eventLifetime)
     let tokens = now.advanced(by: .zero - Self.tokenLifetime)
     let due = try await rows(Self.sqlIsDue, [.time(now), .time(digests), .time(changes), .time(tokens)])
-    guard due.first?.bool(0) == true else { return MaintenanceReport() }
+    let retention = try await retain(now: now)
+    guard due.first?.bool(0) == true else {
+      var report = MaintenanceReport()
+      report.retention = retention
+      report.hasMore = !retention.isEmpty
+      return report
+    }
     var report = try await client.transact { transaction in
       var report = MaintenanceReport()
       let expired = try await transaction.read(Self.sqlLockExpired, [.time(now)]).rows.map { $0.int(0) }
@@ -76,7 +82,9 @@ extension PostgreSQLStore {
       return report
     }
     report.purgedRecords = try await purgeStep()
-    report.hasMore = report.hasMore || report.expiredTasks >= Self.step || report.purgedRecords > 0
+    report.retention = retention
+    report.hasMore =
+      report.hasMore || report.expiredTasks >= Self.step || report.purgedRecords > 0 || !retention.isEmpty
     return report
   }
 

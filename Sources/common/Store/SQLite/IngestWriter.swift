@@ -31,10 +31,11 @@ struct IngestWriter {
     UPDATE result_sets SET next_row = ?, row_count = row_count + ?, bytes = bytes + ? WHERE id = ?
     """
   static let sqlSameLog = "SELECT 1 FROM log_chunks WHERE flow = ? AND first_id = ? AND jsonl = ?"
-  static let sqlLog = "INSERT INTO log_chunks (flow, first_id, line_count, jsonl) VALUES (?, ?, ?, ?)"
+  static let sqlLog = "INSERT INTO log_chunks (flow, first_id, line_count, jsonl, stored_at) VALUES (?, ?, ?, ?, ?)"
   static let sqlUpload = """
-    INSERT INTO uploads (flow, number, stored_path, accessor, client_path, size, stored_size, complete, sparse_index)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO uploads (
+      flow, number, stored_path, accessor, client_path, size, stored_size, complete, sparse_index, stored_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (flow, number, stored_path) DO UPDATE SET
       size = excluded.size,
       stored_size = CASE WHEN excluded.complete THEN excluded.stored_size
@@ -146,7 +147,7 @@ struct IngestWriter {
       result.duplicateParts += 1
       return
     }
-    try db.run(Self.sqlLog, [flow.key, part.firstID, part.count, part.jsonl])
+    try db.run(Self.sqlLog, [flow.key, part.firstID, part.count, part.jsonl, submission.receivedAt.microseconds])
     flow.nextLog = max(flow.nextLog, part.firstID.addingClamped(part.count))
     flows[part.flow] = flow
     result.logs += Int(part.count)
@@ -205,6 +206,7 @@ struct IngestWriter {
       [
         flow.key, piece.number, path, Data(piece.accessor.utf8), Data(piece.clientPath.utf8), piece.size,
         piece.isLast ? piece.storedSize : end, piece.isLast, piece.index.isEmpty ? nil : piece.index,
+        submission.receivedAt.microseconds,
       ])
     guard piece.isLast, !wasDone else { return }
     try event(

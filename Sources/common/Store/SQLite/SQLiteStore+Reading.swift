@@ -147,7 +147,16 @@ extension SQLiteStore {
     } ?? []
   }
 
-  package func uploadPath(_ upload: UploadRecord) -> String { uploadFiles.absolute(upload.storedPath) }
+  /// Where the upload's file lies on this machine.
+  func uploadPath(_ upload: UploadRecord) -> String { uploadFiles.absolute(upload.storedPath) }
+
+  package func uploadContent(
+    of flow: FlowName, _ upload: UploadRecord, from offset: Int64, limit: Int
+  ) async throws -> [UInt8] {
+    let end = min(upload.storedSize, offset.addingClamped(Int64(max(0, limit))))
+    guard offset >= 0, offset < end else { return [] }
+    return try await uploadFiles.read(upload.storedPath, offset..<end)
+  }
 
   package func audit(limit: Int) async throws -> [AuditRecord] {
     try await read { db in

@@ -41,7 +41,13 @@ extension SQLiteStore {
   @discardableResult
   package func maintain(now: Timestamp) async throws -> MaintenanceReport {
     let due = try await read { [options] db in try Self.isDue(db, now: now, options: options) }
-    guard due else { return MaintenanceReport() }
+    let retention = try await retain(now: now)
+    guard due else {
+      var report = MaintenanceReport()
+      report.retention = retention
+      report.hasMore = !retention.isEmpty
+      return report
+    }
     var report = try await write { [options] db in
       var report = MaintenanceReport()
       for row in try db.rows(Self.sqlExpired, [now.microseconds]) {
@@ -56,7 +62,8 @@ extension SQLiteStore {
     }
     report.purgedRecords = try await purgeStep()
     let most = max(report.expiredTasks, report.forgottenDigests, report.trimmedEvents)
-    report.hasMore = most >= Self.step || report.purgedRecords > 0
+    report.retention = retention
+    report.hasMore = most >= Self.step || report.purgedRecords > 0 || !retention.isEmpty
     return report
   }
 

@@ -18,8 +18,20 @@ enum Schema {
     migrator.registerMigration("3-foreman") { db in
       for statement in foreman { try db.execute(sql: statement) }
     }
+    migrator.registerMigration("4-retention") { db in
+      for statement in retention { try db.execute(sql: statement) }
+    }
     return migrator
   }
+
+  /// What removal by age needs. Records of before count as stored now.
+  private static let retention = [
+    "ALTER TABLE log_chunks ADD COLUMN stored_at INTEGER NOT NULL DEFAULT 0",
+    "UPDATE log_chunks SET stored_at = unixepoch() * 1000000",
+    "ALTER TABLE uploads ADD COLUMN stored_at INTEGER NOT NULL DEFAULT 0",
+    "UPDATE uploads SET stored_at = unixepoch() * 1000000",
+    "CREATE INDEX flows_ended ON flows (ended_at) WHERE ended_at IS NOT NULL",
+  ]
 
   /// Where each client's reader was seated last.
   private static let seats = [

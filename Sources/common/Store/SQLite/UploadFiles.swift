@@ -75,6 +75,32 @@ struct UploadFiles: Sendable {
     }
   }
 
+  /// Some bytes of a stored file; what was never written reads as zero. Blocks only a thread of its own.
+  func read(_ storedPath: String, _ range: Range<Int64>) async throws -> [UInt8] {
+    try await withCheckedThrowingContinuation { continuation in
+      queue.async { continuation.resume(with: Result { try readNow(absolute(storedPath), range) }) }
+    }
+  }
+
+  private func readNow(_ path: String, _ range: Range<Int64>) throws -> [UInt8] {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+    guard descriptor >= 0 else { throw StoreError.errno(errno, "cannot open \(path)") }
+    defer { close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: Int(range.upperBound - range.lowerBound))
+    try bytes.withUnsafeMutableBytes { buffer in
+      var done = 0
+      while done < buffer.count {
+        let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
+        let count = pread(descriptor, rest.baseAddress, rest.count, off_t(range.lowerBound) + off_t(done))
+        if count < 0, errno == EINTR { continue }
+        guard count >= 0 else { throw StoreError.errno(errno, "cannot read \(path)") }
+        if count == 0 { break }
+        done += count
+      }
+    }
+    return bytes
+  }
+
   func absolute(_ storedPath: String) -> String {
     ((root as NSString).deletingLastPathComponent as NSString).appendingPathComponent(storedPath)
   }
@@ -149,6 +175,17 @@ struct UploadFiles: Sendable {
       atPath: absolute("uploads/.deleted"), withIntermediateDirectories: true,
       attributes: [.posixPermissions: 0o700])
     try? FileManager.default.moveItem(atPath: source, toPath: absolute(Self.aside(key)))
+  }
+
+  /// Removes one uploaded file, and the directories of its flow that are empty then.
+  func discard(_ storedPath: String) {
+    guard storedPath.hasPrefix("uploads/"), !storedPath.hasPrefix("uploads/.") else { return }
+    unlink(absolute(storedPath))
+    // `uploads/ORG/CLIENT` stays.
+    var directory = (storedPath as NSString).deletingLastPathComponent
+    while directory.split(separator: "/").count > 3, rmdir(absolute(directory)) == 0 {
+      directory = (directory as NSString).deletingLastPathComponent
+    }
   }
 
   func remove(_ storedPath: String) {
