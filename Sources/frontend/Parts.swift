@@ -3,6 +3,7 @@ import Foundation
 import Logging
 import NIOCore
 import Observability
+import PublicIdentity
 import Store
 import WorkerLink
 
@@ -51,6 +52,7 @@ struct Parts: Sendable {
       if file.client.isConcurrencySet { options.flowsInFlight = 2 + file.client.concurrency }
       options.leaseDuration = .seconds(file.defaults.inflightCheckTime)
       options.retention = Retention(file.datastore.retention)
+      options.names = file.obfuscationNonce.map(ObfuscatedNames.init)
       switch file.datastore.implementation {
       case .sqlite: store = try await SQLiteStore.open(location: file.datastore.location, options: options)
       case .postgresql: store = try await PostgreSQLStore.open(url: file.datastore.location, options: options)

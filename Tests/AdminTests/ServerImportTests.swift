@@ -92,6 +92,20 @@ final class ServerImportTests: XCTestCase {
   }
 
   /// Without the CA key TLS goes on as on the old server, said aloud; a reissue with the key repairs it.
+  /// Agents go on to echo the tokens of the old server: the frontends can read them, whether it named its nonce or not.
+  func testFrontendsReadTheNamesOfTheOldServer() throws {
+    let stock = try stock()
+    let text = try text(stock)
+    let named = try KeyWorkspace()
+    _ = try run(text, named)
+    let first = try FrontendConfig.load(path: named.directory + "/frontend.config.yaml")
+    XCTAssertEqual(first.obfuscationNonce, "o16/H5U1Ee0=")
+    let unnamed = try KeyWorkspace()
+    _ = try run(text.split(separator: "\n").filter { !$0.hasPrefix("obfuscation") }.joined(separator: "\n"), unnamed)
+    let second = try FrontendConfig.load(path: unnamed.directory + "/frontend.config.yaml")
+    XCTAssertEqual(second.obfuscationNonce?.count, 64)
+  }
+
   func testWithoutTheCAKey() throws {
     let space = try KeyWorkspace()
     let stock = try stock()

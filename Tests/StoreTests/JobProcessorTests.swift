@@ -27,6 +27,23 @@ final class JobProcessorTests: XCTestCase {
     XCTAssertTrue(outcome.effects.isEmpty)
   }
 
+  /// Agents that were a stock server's echo its tokens: what they name is kept under the names.
+  func testTokensOfAStockServerAreRead() throws {
+    let token = "$87b4abb4dd550e77bce78ccd887504b222863fdd278641e707785e8964991275"
+    let agent = try TestAgent()
+    XCTAssertEqual(try refusal(agent.rows("{}\n", name: token)), .malformedArtifact, "the nonce is not known")
+    let knowing = JobProcessor(names: ObfuscatedNames(nonce: "o16/H5U1Ee0="))
+    func effects(_ job: Proto_VeloMessage) -> [JobEffect] { knowing.process(job, from: agent.name).effects }
+    guard case .rows(let rows)? = effects(agent.rows("{\"a\":\"\(token)\"}\n", name: token)).first,
+      case .monitoringRows(let events)? = effects(agent.monitoring("{}\n", name: token)).first,
+      case .log(let log)? = effects(agent.log("{\"message\":\"\(token): done\"}\n", id: 0)).first
+    else { return XCTFail("nothing was stored") }
+    XCTAssertEqual(rows.artifact, "Generic.Client.Stats")
+    XCTAssertEqual(rows.jsonl, Data("{\"a\":\"\(token)\"}\n".utf8), "rows are never altered")
+    XCTAssertEqual(events.artifact, "Generic.Client.Stats")
+    XCTAssertEqual(log.jsonl, Data("{\"message\":\"Generic.Client.Stats: done\"}\n".utf8))
+  }
+
   func testRowsKeepTheirText() throws {
     let agent = try TestAgent()
     let text = "{ \"b\" : 1,\"a\":\"\\u00e4\"}\n{\"c\":null}"

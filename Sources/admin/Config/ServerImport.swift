@@ -192,7 +192,15 @@ private struct ImportParts {
       ]),
       "Datastore": datastore,
       "Monitoring": monitoring,
+      "obfuscation_nonce": obfuscationNonce,
     ])
+  }
+
+  /// What agents were sent in place of names; without a nonce of its own the stock server made it of its key's text.
+  private var obfuscationNonce: ConfigValue {
+    if case .text(let nonce)? = stock.obfuscationNonce, !nonce.isEmpty { return .text(nonce) }
+    let digits = Digest.sha256(Array(stock.privateKey.utf8)).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
+    return .text(digits.joined())
   }
 
   var worker: ConfigValue {

@@ -34,7 +34,7 @@ struct FlowsCommand: AsyncParsableCommand {
         [
           flow.name.flow.text, flow.displayedState(at: now), TimeText.utc(flow.createdAt), flow.creator,
           String(flow.totals.rows), String(flow.totals.uploadedFiles),
-          FlowJSON.queries(of: flow).joined(separator: " "),
+          FlowJSON.summary(of: flow),
           flow.errorText,
         ]
       }
@@ -83,6 +83,12 @@ struct FlowJSON: Encodable {
     totalUploadedBytes = flow.totals.uploadedBytes
     artifactsWithResults = sources.map(\.name)
     queries = Self.queries(of: flow)
+  }
+
+  /// The artifacts it collects, or the statements of a query.
+  static func summary(of flow: FlowRecord) -> String {
+    let request = try? Proto_FlowRequest(serializedBytes: flow.request)
+    return request.map { NewTask.summary(of: $0) } ?? ""
   }
 
   /// The statements of the flow's request.

@@ -11,6 +11,9 @@ package struct FrontendConfig: Sendable, Equatable {
   package var monitoring = MonitoringSection()
   package var logging = LoggingSection()
   package var defaults = DefaultsSection()
+  /// `obfuscation_nonce`: of the stock server whose agents this deployment took over, default none; reads the names that
+  /// they still echo. It protects nothing.
+  package var obfuscationNonce: String?
 
   /// Loads a file; refuses one that other users may read.
   ///
@@ -29,7 +32,7 @@ package struct FrontendConfig: Sendable, Equatable {
       throw root.wrong(
         "CA", "no such section", "one", remedy: "the CA key stays with the operator, away from frontends")
     }
-    let config = FrontendConfig(
+    var config = FrontendConfig(
       client: try ClientSection(try root.required("Client"), use: .frontend),
       frontend: try FrontendSection(try root.required("Frontend")),
       datastore: try DatastoreSection(try root.required("Datastore")),
@@ -37,7 +40,8 @@ package struct FrontendConfig: Sendable, Equatable {
       monitoring: try root.section("Monitoring").map(MonitoringSection.init) ?? MonitoringSection(),
       logging: try root.section("Logging").map(LoggingSection.init) ?? LoggingSection(),
       defaults: try root.section("defaults").map(DefaultsSection.init) ?? DefaultsSection())
-    _ = root.keep(["obfuscation_nonce", "security"])
+    config.obfuscationNonce = try root.string("obfuscation_nonce").flatMap { $0.isEmpty ? nil : $0 }
+    _ = root.keep(["security"])
     try root.finish()
     return config
   }

@@ -1,3 +1,5 @@
+import PublicIdentity
+
 /// The knobs of a store, with the same meaning in each implementation.
 package struct StoreOptions: Sendable {
   /// Flows handed to one client and not yet ended; 2 + `Client.concurrency`, 4 when that is unset (corrections.md S-3).
@@ -27,6 +29,8 @@ package struct StoreOptions: Sendable {
   package var busyTimeout: Duration = .seconds(5)
   package var jobs = JobLimits()
   package var retention = Retention()
+  /// Reads names that agents got from a stock server before; nil when there was none.
+  package var names: ObfuscatedNames?
 
   package init() {}
 }

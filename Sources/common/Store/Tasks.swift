@@ -37,6 +37,21 @@ package struct NewTask: Sendable {
     self.expiresAt = expiresAt
   }
 
+  /// For the audit trail: the session and what is to be run.
+  var auditDetail: String {
+    String("\(message.sessionID) \(Self.summary(of: message.flowRequest))".prefix(2_000))
+  }
+
+  /// What a request runs, for people: names and given values of artifacts, or the statements of a query.
+  package static func summary(of request: Proto_FlowRequest) -> String {
+    let actions = request.vqlclientActions
+    let names = actions.flatMap(\.query).map(\.name).filter { !$0.isEmpty }
+    guard !names.contains(where: { $0.hasPrefix("Custom.Query") }), !names.isEmpty else {
+      return actions.flatMap(\.query).map(\.vql).joined(separator: " ")
+    }
+    return (names + actions.flatMap(\.env).map { "\($0.key)=\($0.value)" }).joined(separator: " ")
+  }
+
   package var kind: TaskKind {
     if message.hasFlowRequest { return .flow }
     if message.hasCancel { return .cancel }

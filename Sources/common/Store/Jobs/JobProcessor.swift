@@ -8,16 +8,20 @@ import Wire
 /// reads them. The order of the tests is the specification's.
 package struct JobProcessor: Sendable {
   package var limits: JobLimits
+  /// Reads names that agents got from a stock server; nil when there was none.
+  package var names: ObfuscatedNames?
 
-  package init(limits: JobLimits = JobLimits()) {
+  package init(limits: JobLimits = JobLimits(), names: ObfuscatedNames? = nil) {
     self.limits = limits
+    self.names = names
   }
 
   /// - Parameters:
-  ///   - job: one element of a `MessageList`.
+  ///   - received: one element of a `MessageList`.
   ///   - client: whom the envelope proved.
   /// - Returns: the effects; a refused job has none and says why.
-  package func process(_ job: Proto_VeloMessage, from client: ClientName) -> JobOutcome {
+  package func process(_ received: Proto_VeloMessage, from client: ClientName) -> JobOutcome {
+    let job = names?.restored(received) ?? received
     guard let session = SessionID(job.sessionID) else {
       return .refused(.malformedSession, "session_id of \(job.sessionID.utf8.count) bytes is not well-formed")
     }

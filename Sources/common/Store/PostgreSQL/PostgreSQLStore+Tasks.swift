@@ -280,8 +280,7 @@ struct PGPreparedTask: Sendable {
     session = task.message.sessionID
     isUrgent = task.message.urgent
     expiresAt = task.expiresAt
-    let statements = task.message.flowRequest.vqlclientActions.flatMap(\.query).map(\.vql)
-    detail = String(([session] + statements).joined(separator: " ").prefix(2_000)).withoutNUL
+    detail = task.auditDetail.withoutNUL
     if case .flow(let id, _) = SessionID(session) { flow = id }
     guard flow != nil || (kind != .flow && kind != .cancel) else {
       throw StoreError(.invalid, "a \(kind) task needs a flow id as its session_id, not \(session)")

@@ -42,7 +42,7 @@ package final class PostgreSQLStore: Store {
     client = PGClient(loop: loop, tuning: tuning)
     committer = PGGroupCommitter(client: client, options: options)
     self.options = options
-    processor = JobProcessor(limits: options.jobs)
+    processor = JobProcessor(limits: options.jobs, names: options.names)
   }
 
   deinit {

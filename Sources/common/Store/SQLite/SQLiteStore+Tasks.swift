@@ -62,8 +62,7 @@ extension SQLiteStore {
       session = task.message.sessionID
       isUrgent = task.message.urgent
       expiresAt = task.expiresAt
-      let statements = task.message.flowRequest.vqlclientActions.flatMap(\.query).map(\.vql)
-      detail = String(([session] + statements).joined(separator: " ").prefix(2_000))
+      detail = task.auditDetail
       if case .flow(let id, _) = SessionID(session) { flow = id }
       guard flow != nil || (kind != .flow && kind != .cancel) else {
         throw StoreError(.invalid, "a \(kind) task needs a flow id as its session_id, not \(session)")

@@ -60,7 +60,7 @@ package final class SQLiteStore: Store {
     }
     uploadFiles = UploadFiles(directory: directory)
     self.options = options
-    processor = JobProcessor(limits: options.jobs)
+    processor = JobProcessor(limits: options.jobs, names: options.names)
   }
 
   /// The database holds what was found on clients: nobody else may read it. WAL and shared memory get its mode.
