@@ -113,7 +113,8 @@ let package = Package(
     .executableTarget(
       name: "benchmarks",
       dependencies: [
-        "Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Store", "VQL", "CLibCrypto", protobuf, arguments,
+        "Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Store", "VQL", "Configuration", "CLibCrypto",
+        protobuf, arguments,
         nio, nioPosix, nioHTTP, nioTLS, .product(name: "GRDBSQLite", package: "GRDB.swift"),
       ],
       path: "Benchmarks", swiftSettings: strict),

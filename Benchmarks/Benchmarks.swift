@@ -8,7 +8,7 @@ struct Benchmarks: AsyncParsableCommand {
     commandName: "benchmarks",
     abstract: "Measures the executables of the release build and the libraries they are made of.",
     discussion: "Build with -c release. Everything runs on loopback and in a temporary directory.",
-    subcommands: [Run.self, EngineProbe.self], defaultSubcommand: Run.self)
+    subcommands: [Run.self, EngineProbe.self, Soak.self], defaultSubcommand: Run.self)
 
   /// All benchmarks, in the order in which they run.
   static let all: [Benchmark] = [

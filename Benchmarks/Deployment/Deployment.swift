@@ -67,7 +67,11 @@ final class Deployment: Sendable {
   }
 
   func start(_ name: String, _ executable: String, _ arguments: [String]) throws {
-    let process = try ServerProcess(settings.bin.appendingPathComponent(executable), arguments, name: name)
+    try start(name, path: settings.bin.appendingPathComponent(executable).path, arguments)
+  }
+
+  func start(_ name: String, path: String, _ arguments: [String]) throws {
+    let process = try ServerProcess(URL(fileURLWithPath: path), arguments, name: name)
     processes.withLock { $0[name] = process }
   }
 
@@ -75,6 +79,9 @@ final class Deployment: Sendable {
     guard let process = processes.withLock({ $0[name] }) else { throw Trouble("\(name) was not started") }
     return process
   }
+
+  /// What each process has said, by name.
+  func output() -> [String: [String]] { processes.withLock { $0.mapValues(\.lines) } }
 
   func pid(_ name: String) throws -> Int32 { try process(name).pid }
 
