@@ -106,6 +106,7 @@ let package = Package(
       name: "microraptor",
       dependencies: [
         "Wire", "PublicIdentity", "Envelope", "PKI", "WorkerLink", "Store", "Configuration", "Observability", "VQL",
+        "AgentCore",
         "Artifacts", arguments, logging, protobuf,
       ],
       path: "Sources/admin", swiftSettings: strict),

@@ -18,7 +18,7 @@ struct Microraptor: AsyncParsableCommand {
     subcommands: [
       ClientsCommand.self, QueryCommand.self, FlowsCommand.self, ResultsCommand.self, LogsCommand.self,
       HuntCommand.self, EventsCommand.self, UploadsCommand.self, MonitorCommand.self, WatchCommand.self,
-      CancelCommand.self, DatabaseCommand.self, LabelCommand.self, DeleteCommand.self,
+      CancelCommand.self, DatabaseCommand.self, LabelCommand.self, DeleteCommand.self, PoolCommand.self,
       AuditCommand.self, ArtifactsCommand.self, ConfigCommand.self, DecodeCommand.self, PKICommand.self,
       VQLCommand.self,
     ])

@@ -24,6 +24,8 @@ package final class Agent: Sendable {
     package var clock: any AgentClock = SystemAgentClock()
     package var random = RandomSource()
     package var restartDelay: Duration = .seconds(10)
+    /// Known already, so that the resolver need not be asked.
+    package var facts: HostFacts?
     /// Whether pages that only the start needed are given back after the first answer; for a process that is an agent.
     package var releasesStartupMemory = false
     /// Ends the process when it cannot end by itself.
@@ -244,6 +246,7 @@ package final class Agent: Sendable {
 
   /// The resolver may be slow where it is broken: the first check-in waits a second for it, no longer.
   private func lookUpFacts() async {
+    if let known = parts.facts { return facts.withLock { $0 = known } }
     let bell = Doorbell()
     DispatchQueue.global().async { [weak self] in
       let found = HostFacts.current()

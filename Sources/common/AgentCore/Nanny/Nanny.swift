@@ -26,6 +26,9 @@ package struct Nanny: Sendable {
     self.memoryLimit = memoryLimit
   }
 
+  /// Whether a check can ever find anything.
+  package var watchesSomething: Bool { longestSilence != nil || memoryLimit != nil }
+
   /// A loop is alive. It is watched from its first beat on.
   package mutating func beat(_ loop: String, at now: Instant) { lastBeats[loop] = now }
 

@@ -33,7 +33,9 @@ final class NannyThread: Sendable {
     self.end = end
   }
 
+  /// Starts the thread, unless there is nothing to watch.
   func start() {
+    guard state.withLock({ $0.watchesSomething }) else { return }
     QueryThread.start("nanny", stackSize: 256 << 10) { [self] in
       while !isStopped.withLock({ $0 }) {
         wake.wait(atMost: Double(Nanny.period.milliseconds) / 1000)

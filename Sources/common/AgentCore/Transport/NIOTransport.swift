@@ -2,19 +2,20 @@ import Logging
 import NIOCore
 import NIOPosix
 
-/// HTTP/2 where the server offers it, HTTP/1.1 with keep-alive otherwise, websockets for `wss://` and `ws://`.
-package final class NIOTransport: Transport {
-  private let group: MultiThreadedEventLoopGroup
-  private let opener: ConnectionOpener
-  private let proxies: ProxyPolicy
-  private let pool = ConnectionPool()
-  private let log: Logger
+/// What the transports of one process can share: event loops, TLS contexts, proxies.
+package struct TransportGround: Sendable {
+  fileprivate let group: MultiThreadedEventLoopGroup
+  fileprivate let opener: ConnectionOpener
+  fileprivate let proxies: ProxyPolicy
+  fileprivate let log: Logger
 
-  /// - Parameter onChain: told the certificates that a server shows, accepted or not.
+  /// - Parameters:
+  ///   - threads: event loops.
+  ///   - onChain: told the certificates that a server shows, accepted or not.
   /// - Throws: when a certificate or key of the configuration cannot be read.
   package init(
     settings: AgentSettings, rules: any LeafRules,
-    log: Logger = Logger(label: "transport") { _ in SwiftLogNoOpLogHandler() },
+    log: Logger = Logger(label: "transport") { _ in SwiftLogNoOpLogHandler() }, threads: Int = 1,
     onChain: (@Sendable ([[UInt8]]) -> Void)? = nil
   ) throws {
     let timeout = settings.connectionTimeout
@@ -30,7 +31,7 @@ package final class NIOTransport: Transport {
       throw AgentError(.configuration, "a certificate or key of the Client section cannot be used for TLS: \(error)")
     }
     proxies = settings.proxies
-    group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
     opener = ConnectionOpener(
       group: group, tls: tls, timeouts: timeouts,
       connectTimeout: .milliseconds(min(timeout, .seconds(15)).milliseconds), fallbacks: settings.fallbackAddresses,
@@ -38,9 +39,36 @@ package final class NIOTransport: Transport {
     self.log = log
   }
 
+  /// Ends the event loops; no transport on it can be used afterwards.
+  package func close() async { try? await group.shutdownGracefully() }
+}
+
+/// HTTP/2 where the server offers it, HTTP/1.1 with keep-alive otherwise, websockets for `wss://` and `ws://`.
+package final class NIOTransport: Transport {
+  private let ground: TransportGround
+  private let ownsGround: Bool
+  private let pool = ConnectionPool()
+
+  /// A transport with connections of its own on shared ground, which outlives it.
+  package init(on ground: TransportGround) {
+    self.ground = ground
+    ownsGround = false
+  }
+
+  /// - Parameter onChain: told the certificates that a server shows, accepted or not.
+  /// - Throws: when a certificate or key of the configuration cannot be read.
+  package init(
+    settings: AgentSettings, rules: any LeafRules,
+    log: Logger = Logger(label: "transport") { _ in SwiftLogNoOpLogHandler() },
+    onChain: (@Sendable ([[UInt8]]) -> Void)? = nil
+  ) throws {
+    ground = try TransportGround(settings: settings, rules: rules, log: log, onChain: onChain)
+    ownsGround = true
+  }
+
   package func close() async {
     for connection in pool.removeAll() { try? await connection.channel.close() }
-    try? await group.shutdownGracefully()
+    if ownsGround { await ground.close() }
   }
 
   package func perform(_ request: TransportRequest) async throws -> TransportAnswer {
@@ -52,7 +80,7 @@ package final class NIOTransport: Transport {
 
   private func exchange(_ request: TransportRequest) async throws -> TransportAnswer {
     let url = request.url
-    let proxy = proxies.proxy(for: url, handler: request.handler)
+    let proxy = ground.proxies.proxy(for: url, handler: request.handler)
     let route = Route(origin: url.origin, proxy: proxy, webSocket: url.isWebSocket ? request.handler : nil)
     let answer = try await exchange(request, route)
     if let proxy, !url.usesTLS, !url.isWebSocket, let refusal = ProxyAnswer.refusal(answer, of: proxy) {
@@ -70,11 +98,11 @@ package final class NIOTransport: Transport {
         guard broken.beforeResponse, !Task.isCancelled else { throw AgentError(.connection, broken.reason) }
       }
     }
-    let opened = try await opener.open(request, route)
+    let opened = try await ground.opener.open(request, route)
     let connection = pool.add(opened)
     if connection === opened {
       let way = route.proxy.map { " through the proxy \($0)" } ?? ""
-      log.info("Connected to \(route.origin)\(way) by \(connection.speaks)")
+      ground.log.info("Connected to \(route.origin)\(way) by \(connection.speaks)")
     }
     do {
       return try await exchange(request, on: connection)
