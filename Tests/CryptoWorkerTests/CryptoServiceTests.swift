@@ -25,9 +25,9 @@ final class CryptoServiceTests: XCTestCase {
     let clock: Clock
     let lane: ColdLane
 
-    func ask(_ request: WorkerRequest) async -> WorkerReply {
+    func ask(_ request: WorkerRequest, patience: UInt32 = 20_000) async -> WorkerReply {
       await withCheckedContinuation { continuation in
-        service.handle(request) { continuation.resume(returning: $0) }
+        service.handle(request, patience: patience) { continuation.resume(returning: $0) }
       }
     }
   }
@@ -40,7 +40,7 @@ final class CryptoServiceTests: XCTestCase {
     func body(_ lists: [[UInt8]] = [[1, 2, 3]]) throws -> [UInt8] { try agent.seal(lists: lists, compressed: false) }
   }
 
-  private func bench(expectedClients: Int = 100, coldLimit: Int = 100) throws -> Bench {
+  private func bench(expectedClients: Int = 100, coldLimit: Int = 100, unwrapsPerSecond: Int = 0) throws -> Bench {
     let server = try RSAPrivateKey.generate()
     let metrics = CryptoMetrics(MetricsRegistry())
     let clock = Clock()
@@ -49,6 +49,7 @@ final class CryptoServiceTests: XCTestCase {
       name: "w", serverName: "VelociraptorServer", privateKey: server, orgs: ["": "root", "OABCD": "tenant"],
       expectedClients: expectedClients)
     settings.coldLimit = coldLimit
+    settings.unwrapsPerSecond = unwrapsPerSecond
     let service = CryptoService(settings: settings, cold: lane, metrics: metrics) { clock.now }
     return Bench(server: server, service: service, metrics: metrics, clock: clock, lane: lane)
   }
@@ -89,6 +90,24 @@ final class CryptoServiceTests: XCTestCase {
     for _ in 0..<5 { _ = try opened(await bench.ask(.open(body: try client.body(), acknowledge: true))) }
     XCTAssertEqual(bench.metrics.rsaDecrypt.value, 1)
     XCTAssertEqual(bench.metrics.rsaSign.value, 1)
+  }
+
+  /// C-18: `enrollments_per_second` counts unknown sessions only; who would wait too long is told at once.
+  func testUnknownSessionsArePaced() async throws {
+    let bench = try bench(unwrapsPerSecond: 1)
+    let known = try client(bench)
+    let key = known.key.publicKey.pkcs1DER
+    _ = try opened(await bench.ask(.confirm(body: try known.body(), publicKey: key, acknowledge: false)))
+    for _ in 0..<100 {
+      let session = try client(bench, key: known.key)
+      _ = try opened(await bench.ask(.open(body: try session.body(), acknowledge: false), patience: 0))
+    }
+    let late = try client(bench, key: known.key)
+    let refused = await bench.ask(.open(body: try late.body(), acknowledge: false), patience: 500)
+    XCTAssertEqual(refused, .overloaded)
+    bench.clock.advance(1_000)
+    _ = try opened(await bench.ask(.open(body: try late.body(), acknowledge: false), patience: 0))
+    for _ in 0..<200 { _ = try opened(await bench.ask(.open(body: try late.body(), acknowledge: false), patience: 0)) }
   }
 
   func testAKnownClientsNewSessionNeedsNoStore() async throws {
