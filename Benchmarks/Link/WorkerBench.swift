@@ -117,7 +117,8 @@ final class RequestPump: Sendable {
       switch outcome {
       case .reply(.overloaded) where retries, .overloaded where retries:
         state.withLock { $0.refused += 1 }
-        DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(20)) { self.submit(request) }
+        // Agents that are told so come back much later.
+        DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(250)) { self.submit(request) }
         return
       default: break
       }

@@ -36,6 +36,8 @@ struct AbuseGuard {
   private let local: Limits
   private var records: [String: Record] = [:]
   private var order: [String] = []
+  /// Bodies of an address that are being unwrapped: what each of them is will be known too late for the next.
+  private var pending: [String: Int] = [:]
 
   init(limits: Limits = Limits(), local: Limits = .local) {
     self.limits = limits
@@ -49,7 +51,18 @@ struct AbuseGuard {
   /// Whether a body of this address may cost RSA now.
   func admits(_ address: String, now: UInt64) -> Bool {
     guard !address.isEmpty, let record = records[address] else { return true }
-    return now >= record.until
+    return now >= record.until && Double(pending[address] ?? 0) < max(1, record.left)
+  }
+
+  /// A body of this address was admitted and will cost RSA.
+  mutating func began(_ address: String) {
+    if !address.isEmpty { pending[address, default: 0] += 1 }
+  }
+
+  /// What `began` is over, whatever came of it.
+  mutating func ended(_ address: String) {
+    guard let count = pending[address] else { return }
+    pending[address] = count > 1 ? count - 1 : nil
   }
 
   /// A body of this address failed in RSA, in its MAC or by its nonce.

@@ -64,9 +64,19 @@ final class ColdLane: Sendable {
     for _ in 0..<threads { available.signal() }
   }
 
+  /// On Linux both belong to the thread, and no right is needed: a nice value, and a policy by which a thread that wakes
+  /// up never takes the processor from another. Where they cannot be set all threads are equal: no harm.
+  private func yieldToOthers() {
+    setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)
+    var parameter = sched_param()
+    _ = sched_setscheduler(0, Self.batch, &parameter)
+  }
+
+  /// SCHED_BATCH, a macro that is not imported.
+  private static let batch: Int32 = 3
+
   private func run() {
-    // On Linux a nice value belongs to the thread. Without the right to set it, all threads are equal: no harm.
-    setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
+    yieldToOthers()
     while true {
       available.wait()
       let (job, stopped) = queue.withLock { ($0.next(), $0.stopped) }

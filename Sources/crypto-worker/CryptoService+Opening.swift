@@ -35,7 +35,12 @@ extension CryptoService {
     }
     metrics.cacheMisses.increment()
     if let refusal = refusalBeforeRSA(encryptedCipher, address) { return respond(refusal) }
-    inTurn(patience, respond) { [self] in openCold(body, scan, acknowledge, address) }
+    state.withLock { $0.abuse.began(address) }
+    let finish: @Sendable (WorkerReply) -> Void = { [self] reply in
+      state.withLock { $0.abuse.ended(address) }
+      respond(reply)
+    }
+    inTurn(patience, finish) { [self] in openCold(body, scan, acknowledge, address) }
   }
 
   /// Unwraps when the configured rate allows it; a body whose turn would come after its frontend has given up is refused

@@ -48,6 +48,27 @@ final class AbuseGuardTests: XCTestCase {
     }
   }
 
+  /// An address that has failed before gets no more under way than it may still fail: a flood is not admitted whole
+  /// while its first bodies are being looked at. One without a failure is not touched.
+  func testAFloodIsNotAdmittedWhole() {
+    var guardian = AbuseGuard(limits: limits)
+    for _ in 0..<100 {
+      XCTAssertTrue(guardian.admits("honest", now: 0))
+      guardian.began("honest")
+    }
+    guardian.failed("a", now: 0)
+    for _ in 0..<2 {
+      XCTAssertTrue(guardian.admits("a", now: 0))
+      guardian.began("a")
+    }
+    XCTAssertFalse(guardian.admits("a", now: 0), "two are left of three, and two are under way")
+    guardian.ended("a")
+    XCTAssertTrue(guardian.admits("a", now: 0))
+    guardian.ended("a")
+    guardian.ended("a")
+    XCTAssertTrue(guardian.admits("a", now: 0))
+  }
+
   /// This machine's own address is a proxy's: it is given more, but not everything.
   func testALocalProxyHasMore() {
     var guardian = AbuseGuard(limits: limits)
