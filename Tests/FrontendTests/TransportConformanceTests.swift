@@ -91,7 +91,8 @@ final class TransportConformanceTests: XCTestCase {
   /// H-17: what is above the allowed connections a second is closed without a byte.
   func testShedding() async throws {
     let tls = try tls(TestCertificate(in: directory, name: "leaf"))
-    let server = try await TestServer(tls: tls, connectionsPerSecond: 10)
+    // Ten are saved up, and one comes in each second: slow machines need not be fast.
+    let server = try await TestServer(tls: tls, connectionsPerSecond: 1)
     self.server = server
     var clients: [RawClient] = []
     for _ in 0..<100 { clients.append(try await RawClient.connect(port: server.port)) }
