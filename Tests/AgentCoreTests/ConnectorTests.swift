@@ -331,6 +331,12 @@ final class LoopTests: XCTestCase {
     XCTAssertEqual(loop.next(at: start + .seconds(86_470)), .post(clientInfo: true))
   }
 
+  /// `client_info_update_time: -1`.
+  func testClientInfoCanBeTurnedOff() {
+    var loop = ReaderLoop(minPoll: .seconds(1), maxPoll: .seconds(60), clientInfoInterval: nil)
+    XCTAssertEqual(loop.next(at: start), .post(clientInfo: false))
+  }
+
   func testAConflictIsTriedAgainWhenTheServerCanHaveNoticedTheDeadReader() {
     var loop = ReaderLoop(
       minPoll: .seconds(1), maxPoll: .seconds(60), clientInfoInterval: nil, random: RandomSource(seed: 1))

@@ -56,6 +56,35 @@ final class OutageTests: XCTestCase {
     XCTAssertTrue(log.contains("next try at https://a/ in "))
   }
 
+  /// What an operator reads of an outage: what was tried, what came back, when the next try is, and its end.
+  func testTheLogTellsTheStoryOfAnOutage() async throws {
+    let clock = self.clock
+    let isUp = Mutex(false)
+    let transport = ScriptedTransport(clock) { request, _ in
+      guard isUp.withLock({ $0 }) else {
+        guard request.url.host == "b" else { throw AgentError(.connection, "Connection refused") }
+        return TransportAnswer(status: 302, body: [], location: "http://portal/")
+      }
+      request.onHeaders?(200)
+      return TransportAnswer(status: 200, body: [1])
+    }
+    let reading = post(link(["https://a/", "https://b/"], transport), "reader")
+    await pass(.seconds(300))
+    isUp.withLock { $0 = true }
+    clock.runFreely()
+    try await reading.value
+    for line in [
+      "warning: https://a/server.pem: Connection refused", "; trying https://", "notice: For causes and remedies",
+      "warning: https://b/server.pem: answered 302 to http://portal/ (a captive portal?)",
+      "info: No server is usable now; next try at https://",
+    ] { XCTAssertTrue(log.contains(line), line) }
+    XCTAssertEqual(log.all.filter { $0.contains("agent doctor") }.count, 1)
+    // The line comes from a task of its own.
+    let end = ContinuousClock.now + .seconds(patience)
+    while !log.contains("serves again"), ContinuousClock.now < end { await Task.yield() }
+    XCTAssertEqual(log.all.filter { $0.contains("serves again") }.count, 1)
+  }
+
   /// all servers down for a quarter of an hour: one wait per round of all, no busy loop, and the nanny, which
   /// looks every 10 s, sees nothing wrong.
   func testAllServersDownIsNoReasonForTheNanny() async throws {

@@ -88,6 +88,11 @@ final class SettingsTests: XCTestCase {
     XCTAssertEqual(quick.longestSilence, .seconds(360))
   }
 
+  func testProgramsCanBeForbidden() throws {
+    XCTAssertTrue(try AgentSettings(config: config()).allowsExecution)
+    XCTAssertFalse(try AgentSettings(config: config("prevent_execve: true")).allowsExecution)
+  }
+
   func testWebsocketURLsAndFallbackAddressesAreTaken() throws {
     let settings = try AgentSettings(
       config: config("ws_ping_wait_sec: 7\nfallback_addresses:\n  one:8000: 10.0.0.1:8001", url: "wss://one:8000/"))

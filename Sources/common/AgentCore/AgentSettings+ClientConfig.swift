@@ -40,6 +40,7 @@ extension AgentSettings {
     concurrency = client.concurrency
     memoryLimit = client.maxMemoryHardLimit > 0 ? client.maxMemoryHardLimit : nil
     compress = !client.disableCompression
+    allowsExecution = !client.preventExecve
     writebackPath = writeback ?? client.writebackPath() ?? ""
     writebackSuffix = client.level2WritebackSuffix
     queuePath = buffer ?? client.bufferPath()

@@ -28,6 +28,7 @@ package struct AgentSettings: Sendable {
   package var webSocketPingWait: Duration = .seconds(60)
   /// `nanny_max_connection_delay`; absent: loops are not watched.
   package var nannyDelay: Duration?
+  /// `client_info_update_time`; absent: the host's facts are never sent.
   package var clientInfoInterval: Duration? = .seconds(86_400)
   package var defaultMaxWait: Duration = .seconds(100)
   package var flowStatsInterval: Duration = .seconds(5)
@@ -38,6 +39,8 @@ package struct AgentSettings: Sendable {
   package var queueDiskSize = 1_073_741_824
   package var concurrency = 2
   package var compress = true
+  /// `prevent_execve` forbids queries to start programs.
+  package var allowsExecution = true
   /// `max_memory_hard_limit`: bytes; absent: none.
   package var memoryLimit: Int?
 

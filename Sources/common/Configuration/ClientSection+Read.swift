@@ -88,6 +88,7 @@ extension ClientSection {
     }
     maxMemoryHardLimit = try section.integer("max_memory_hard_limit", in: 0...Int.max) ?? 0
     disableCompression = try section.boolean("disable_compression") ?? false
+    preventExecve = try section.boolean("prevent_execve") ?? false
     disableCheckpoints = try section.boolean("disable_checkpoints") ?? false
   }
 }

@@ -64,6 +64,8 @@ package struct ClientSection: Sendable, Equatable {
   package var maxMemoryHardLimit = 0
   /// `disable_compression`: bool, default false; message lists are sent uncompressed.
   package var disableCompression = false
+  /// `prevent_execve`: bool, default false; queries may start no programs.
+  package var preventExecve = false
   /// `disable_checkpoints`: bool, default false.
   package var disableCheckpoints = false
   /// `additional_event_artifacts`: list of names, default empty; extra monitoring artifacts.

@@ -17,6 +17,7 @@ final class ManualClock: AgentClock {
     /// Sleeps that were cancelled before they began.
     var cancelled: Set<Int> = []
     var watchers: [CheckedContinuation<Void, Never>] = []
+    var isFree = false
   }
 
   let start = ContinuousClock.now
@@ -38,6 +39,7 @@ final class ManualClock: AgentClock {
         let (watchers, result) = state.withLock {
           state -> ([CheckedContinuation<Void, Never>], Result<Void, any Error>?) in
           if state.cancelled.remove(id) != nil { return ([], .failure(CancellationError())) }
+          if state.isFree { state.now = max(state.now, deadline) }
           if deadline <= state.now { return ([], .success(())) }
           state.sleepers.append(Sleeper(id: id, deadline: deadline, continuation: continuation))
           defer { state.watchers = [] }
@@ -70,6 +72,15 @@ final class ManualClock: AgentClock {
         if isThere { continuation.resume() }
       }
     }
+  }
+
+  /// From now on each sleep ends at once and moves the time.
+  func runFreely() {
+    let last = state.withLock { state in
+      state.isFree = true
+      return state.sleepers.map(\.deadline).max()
+    }
+    if let last { advance(to: last) }
   }
 
   /// Moves the time and wakes who is due.

@@ -68,6 +68,9 @@ package struct Connector: Sendable {
   /// The present server.
   package var url: String { urls.indices.contains(index) ? urls[index] : "" }
 
+  /// Whether all servers failed, so that a wait comes next.
+  package var mustWait: Bool { readyAt != nil }
+
   /// The failed rounds since something succeeded.
   package var failedRounds: Int { backOff.failures }
 

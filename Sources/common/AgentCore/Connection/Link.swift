@@ -30,6 +30,8 @@ package actor Link {
   private var conflicts = 0
   private var emptyInARow = 0
   private var wasAskedToEnrol = false
+  /// No server served since the last wait.
+  private var wasOut = false
   private var lastFailure = "no server was tried"
   /// How many authentic answers there were.
   package private(set) var sealedAnswers = 0
@@ -68,7 +70,11 @@ package actor Link {
       request.isUrgent = urgent
       request.isRedirected = target.redirected
       request.onHeaders = { status in
-        if status == 200 { served.flag.withLock { $0 = true } }
+        if status == 200 {
+          served.flag.withLock { $0 = true }
+          // A reader's answer may end much later; who reads the log wants to know now.
+          if loop == .reader { Task { await self.served(by: target) } }
+        }
         onHeaders?(status)
       }
       request.onProgress = { [pulse] in pulse.beat(loop) }
@@ -108,6 +114,7 @@ package actor Link {
         if let patience, connector.failedRounds >= patience {
           throw AgentError(.connection, "no server could be reached: \(lastFailure)")
         }
+        wasOut = true
         if connector.failedRounds == Self.roundsBeforeHelp {
           log.notice("For causes and remedies run: agent doctor --config FILE")
         }
@@ -164,7 +171,7 @@ package actor Link {
     connector.failed(target, failure, at: clock.now)
     lastFailure = what
     let next = connector.url
-    log.warning("\(what)\(next == target.url ? "" : "; trying \(next) next")")
+    log.warning("\(what)\(next == target.url || connector.mustWait ? "" : "; trying \(next) next")")
   }
 
   // MARK: answers
@@ -198,14 +205,12 @@ package actor Link {
       "\(place): \(ExchangeResult.conflict.summary). If this goes on, another host uses a copy of this state file")
   }
 
-  /// An answer that only our server gives.
+  /// A server lets us wait, or acknowledged something: said once after an enrollment and after an outage.
   private func served(by target: Connector.Target) {
     if wasAskedToEnrol { log.info("Enrolled: \(target.url) knows this agent") }
     wasAskedToEnrol = false
-    if connector.failedRounds > 0 {
-      log.info("\(target.url) serves again, after \(connector.failedRounds) rounds without a server")
-    }
-    connector.succeeded(target)
+    if wasOut { log.info("\(target.url) serves again") }
+    wasOut = false
   }
 
   private func settle(_ result: ExchangeResult, _ target: Connector.Target, _ handler: String) {
@@ -216,13 +221,14 @@ package actor Link {
       if case .sealed = result { sealedAnswers += 1 }
       conflicts = 0
       served(by: target)
+      connector.succeeded(target)
       log.debug("\(place): \(result.summary)")
     case .enrol:
       wasAskedToEnrol = true
       connector.succeeded(target)
       log.debug("\(place): \(result.summary)")
     case .padding:
-      if handler == "reader" { served(by: target) } else { connector.succeeded(target) }
+      connector.succeeded(target)
       log.debug("\(place): \(result.summary)")
     case .empty:
       connector.succeeded(target)

@@ -17,9 +17,9 @@ package struct ReaderLoop: Sendable {
   private var limiter: Limiter
   private var notBefore: Instant?
   private var clientInfoSentAt: Instant?
-  private var clientInfoIsDue = true
+  private var clientInfoIsDue: Bool
 
-  /// - Parameter clientInfoInterval: absent: client info is sent at start only.
+  /// - Parameter clientInfoInterval: client info is sent at start and then this often; absent: never.
   package init(
     minPoll: Duration, maxPoll: Duration, clientInfoInterval: Duration?, random: RandomSource = RandomSource()
   ) {
@@ -27,6 +27,7 @@ package struct ReaderLoop: Sendable {
     self.maxPoll = maxPoll
     self.random = random
     self.clientInfoInterval = clientInfoInterval
+    clientInfoIsDue = clientInfoInterval != nil
     limiter = Limiter(period: maxPoll / 2, burst: 10)
   }
 

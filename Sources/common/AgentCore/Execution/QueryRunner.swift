@@ -20,6 +20,7 @@ package struct VQLEngine: CollectorEngine {
     options.artifacts = request.artifacts.map(Self.artifact)
     // The engine's own messages end with a line feed inside the text (flows.md §4).
     options.log = { [log = request.log] text in log(text.hasSuffix("\n") ? text : text + "\n") }
+    options.allowsExecution = settings.allowsExecution
     options.uploader = request.uploads.map { Uploader(target: $0, operation: request.operation) }
     options.throttle = { [operation = request.operation] in operation() }
     return Session(VQLSession(options: options))
