@@ -14,7 +14,7 @@ struct Benchmarks: AsyncParsableCommand {
   static let all: [Benchmark] = [
     .warmOpen, .coldOpen, .linkWarm, .linkCold, .forgedBodies, .coldBurst, .workerRestart, .workerKilled, .checkIn,
     .monitoringRows, .tlsPost, .idleReaders, .taskLatency,
-    .storeRows, .queries, .engineStart, .agentStart,
+    .storeRows, .largeStore, .queries, .engineStart, .agentStart,
   ]
 }
 

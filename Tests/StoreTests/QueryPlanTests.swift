@@ -47,6 +47,22 @@ final class QueryPlanTests: XCTestCase {
     }
   }
 
+  /// A search in the index of all clients of an org is no scan by name, and still looks at every client.
+  func testASearchByNameUsesTheIndexOfNames() throws {
+    let queue = try DatabaseQueue()
+    try Schema.migrator().migrate(queue)
+    let plan = try queue.read { db in
+      try Row.fetchAll(
+        db, sql: "EXPLAIN QUERY PLAN " + SQLiteStore.sqlPrefix,
+        arguments: StatementArguments(Array(repeating: "a", count: 5))
+      ).map { $0["detail"] as String }
+    }
+    for index in ["clients_hostname (hostname>? AND hostname<?)", "clients_fqdn (fqdn>? AND fqdn<?)"] {
+      XCTAssertTrue(plan.contains { $0.contains(index) }, "\(plan)")
+    }
+    XCTAssertTrue(plan.contains { $0.contains("(org=? AND client>? AND client<?)") }, "\(plan)")
+  }
+
   /// Steps of housekeeping begin at the oldest record and stop after 500; they name a scan of the table's own order.
   func testHousekeepingIsBounded() throws {
     let steps = [

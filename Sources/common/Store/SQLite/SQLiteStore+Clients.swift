@@ -15,10 +15,11 @@ extension SQLiteStore {
   static let sqlClient = columns + " WHERE clients.org = ? AND clients.client = ?"
   static let sqlPage = columns + " WHERE clients.org = ? AND clients.client > ? ORDER BY clients.client LIMIT ?"
   static let sqlByKey = columns + " WHERE clients.id = ?"
+  /// The `+` keeps the planner from the index of all clients of the org.
   static let sqlPrefix = """
     SELECT id, client FROM clients WHERE org = ?1 AND client >= ?2 AND client < ?3
-    UNION SELECT id, client FROM clients WHERE hostname >= ?4 AND hostname < ?5 AND org = ?1
-    UNION SELECT id, client FROM clients WHERE fqdn >= ?4 AND fqdn < ?5 AND org = ?1
+    UNION SELECT id, client FROM clients WHERE hostname >= ?4 AND hostname < ?5 AND +org = ?1
+    UNION SELECT id, client FROM clients WHERE fqdn >= ?4 AND fqdn < ?5 AND +org = ?1
     """
   static let sqlWithLabel = """
     SELECT clients.id AS id, clients.client AS client FROM labels JOIN clients ON clients.id = labels.client
