@@ -102,7 +102,7 @@ struct RunCommand: AsyncParsableCommand {
       let rules = try DeploymentLeafRules(caCertificate: settings.caCertificate)
       let transport = try NIOTransport(settings: settings, rules: rules, log: log)
       var parts = Agent.Parts(transport: transport)
-      parts.releasesStartupMemory = true
+      parts.releasesIdleMemory = true
       return try Agent(
         settings: settings, engine: { VQLEngine(settings: settings, installTime: $0) }, parts: parts, log: log)
     } catch let error as ConfigurationError {

@@ -26,8 +26,8 @@ package final class Agent: Sendable {
     package var restartDelay: Duration = .seconds(10)
     /// Known already, so that the resolver need not be asked.
     package var facts: HostFacts?
-    /// Whether pages that only the start needed are given back after the first answer; for a process that is an agent.
-    package var releasesStartupMemory = false
+    /// Whether pages that only the start or a query needed are given back; for a process that is an agent.
+    package var releasesIdleMemory = false
     /// Ends the process when it cannot end by itself.
     package var exitProcess: @Sendable (Int32) -> Void = { _exit($0) }
 
@@ -48,7 +48,6 @@ package final class Agent: Sendable {
   private let session: ServerTrust
   private let facts = Mutex(HostFacts())
   private let enroller = Mutex(Enroller())
-  private let isSettled = Atomic(false)
   private let stopBell: Doorbell
   private let restartBell: Doorbell
   /// Rung by the nanny: a loop is stuck.
@@ -159,6 +158,7 @@ package final class Agent: Sendable {
         await loopsBell.wait(until: nil, clock: parts.clock)
         if !Task.isCancelled { first.set(nil) }
       },
+      Task { [weak self] in await self?.releaseMemory() },
     ]
   }
 
@@ -225,16 +225,18 @@ package final class Agent: Sendable {
       clientInfo: { [weak self] in self?.clientInfo() },
       dispatch: { [executor] in executor.handle($0) },
       enrol: { [weak self] in self?.enrol() },
-      acknowledged: { [weak self] in
-        self?.firstAcknowledgement()
+      acknowledged: {
         Task { await sender.serverAcknowledged() }
       })
   }
 
-  /// Start-up is over once a server has answered: most of its memory is never needed again.
-  private func firstAcknowledgement() {
-    guard parts.releasesStartupMemory, !isSettled.exchange(true, ordering: .relaxed) else { return }
-    StartupMemory.release()
+  private func releaseMemory() async {
+    let memory = IdleMemory()
+    while parts.releasesIdleMemory,
+      (try? await parts.clock.sleep(until: parts.clock.now + IdleMemory.interval)) != nil
+    {
+      memory.release()
+    }
   }
 
   private func clientInfo() -> Proto_VeloMessage {

@@ -1,11 +1,16 @@
 import Glibc
 
-/// Gives back what only the start needed.
-package enum StartupMemory {
-  /// Unmaps the pages of code and constants of this process; the kernel maps again, from its page cache, those that the
-  /// idle agent really uses.
-  package static func release() {
-    for range in releasable(ownMappings()) {
+/// Gives back what only the start or a query needed: pages of the executable's code and constants are unmapped, and the
+/// kernel maps again, from its page cache, those that the idle agent really uses.
+struct IdleMemory {
+  /// How often: what an agent with much to do has to map again costs it a millisecond.
+  static let interval: Duration = .seconds(30)
+
+  /// The executable's mappings stay as they are, so they are looked up once.
+  private let ranges = Self.releasable(Self.ownMappings(), of: Self.executable)
+
+  func release() {
+    for range in ranges {
       guard let address = UnsafeMutableRawPointer(bitPattern: range.lowerBound) else { continue }
       _ = madvise(address, range.count, MADV_DONTNEED)
     }
@@ -26,10 +31,17 @@ package enum StartupMemory {
     return String(decoding: bytes, as: UTF8.self)
   }
 
-  /// The mappings of files in a text of `/proc/PID/smaps` that cannot be written and in which nothing was ever written.
+  private static var executable: String {
+    var name = [CChar](repeating: 0, count: 4096)
+    let count = readlink("/proc/self/exe", &name, name.count)
+    let bytes = name.prefix(max(0, count)).map { UInt8(bitPattern: $0) }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// The mappings of a file in a text of `/proc/PID/smaps` that cannot be written and in which nothing was ever written.
   ///
   /// What the loader has relocated is such a mapping too, but it holds pages of its own (`Anonymous`), which are in no file.
-  static func releasable(_ smaps: String) -> [Range<UInt>] {
+  static func releasable(_ smaps: String, of file: String) -> [Range<UInt>] {
     var found: [Range<UInt>] = []
     var candidate: Range<UInt>?
     for line in smaps.split(separator: "\n") {
@@ -37,7 +49,7 @@ package enum StartupMemory {
       guard let first = words.first else { continue }
       if words.count >= 5, let range = addresses(first) {
         let isReadOnlyFile = words[1].hasPrefix("r") && words[1].hasSuffix("p") && !words[1].contains("w")
-        let isFile = words.count == 6 && words[5].drop { $0 == " " }.hasPrefix("/")
+        let isFile = words.count == 6 && words[5].drop { $0 == " " } == file
         candidate = isReadOnlyFile && isFile ? range : nil
       } else if first == "Anonymous:", words.dropFirst().first == "0", let range = candidate {
         found.append(range)
