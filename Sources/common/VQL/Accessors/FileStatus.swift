@@ -99,14 +99,21 @@ struct FileStatus {
       ], frozen: true, visible: 12))
 
   /// The row of `glob()`.
-  func globRow(_ globs: [VQLValue]) -> VQLValue {
+  ///
+  /// - Parameter deprecated: called when a query reads the old member `FullPath`.
+  func globRow(_ globs: [VQLValue], deprecated: @escaping () -> Void) -> VQLValue {
     .dict(
       VQLDict(
         shape: Self.globShape.value,
         values: [
           .bytes(path.basename), .path(path), .time(modified), .time(accessed), .time(changed),
           .lazy(VQLThunk { .time(born) }), .int(size), .object(ModeObject(mode)), .bool(isDirectory), .bool(isLink),
-          .lazy(VQLThunk { data }), .array(globs), .bytes(path.text),
+          .lazy(VQLThunk { data }), .array(globs),
+          .lazy(
+            VQLThunk {
+              deprecated()
+              return .bytes(path.text)
+            }),
         ]))
   }
 

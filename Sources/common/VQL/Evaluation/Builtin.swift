@@ -86,6 +86,26 @@ struct CallError: Error, CustomStringConvertible {
   init(_ description: String) { self.description = description }
 }
 
+/// Arguments that do not fit the declaration.
+struct ArgumentProblem: Error, CustomStringConvertible {
+  let description: String
+  let signature: Signature
+
+  /// What the call takes, `*` marking what it needs.
+  var hint: String {
+    let known = signature.arguments.map { $0.name + ($0.required ? "*" : "") }
+    return known.isEmpty ? "takes no arguments" : "known arguments are " + known.joined(separator: ", ")
+  }
+}
+
+extension Context {
+  /// Logs why a built-in gave up; when its arguments were wrong, also which it takes.
+  fileprivate func log(_ error: any Error, in signature: Signature) {
+    log(.none, "\(signature.name): \(error)")
+    if let problem = error as? ArgumentProblem { log(.info, "\(signature.name): \(problem.hint)") }
+  }
+}
+
 /// A call in the query text, its arguments matched to the declared ones.
 final class CallArgumentsBinding {
   let signature: Signature
@@ -93,7 +113,7 @@ final class CallArgumentsBinding {
   /// The expression for each declared argument.
   let expressions: [Expr?]
   /// What is wrong with the arguments as written.
-  let problem: String?
+  let problem: ArgumentProblem?
   /// Distinguishes call sites, for aggregate state.
   let id: ObjectIdentifier
 
@@ -109,25 +129,25 @@ final class CallArgumentsBinding {
       ? Self.check(signature, names: arguments.list.map(\.name)) : nil
   }
 
-  static func check(_ signature: Signature, names: [String]) -> String? {
+  static func check(_ signature: Signature, names: [String]) -> ArgumentProblem? {
     for spec in signature.arguments where spec.required && !names.contains(spec.name) {
-      return "Field \(spec.name) is required"
+      return ArgumentProblem(description: "Field \(spec.name) is required", signature: signature)
     }
     if signature.anyNames { return nil }
     for name in names where !signature.arguments.contains(where: { $0.name == name }) {
-      return "Unexpected arg \(name)"
+      return ArgumentProblem(description: "Unexpected arg \(name)", signature: signature)
     }
     return nil
   }
 
   func call(_ scope: Scope) throws -> Call {
-    if let problem { throw CallError(problem) }
+    if let problem { throw problem }
     var expanded: VQLDict?
     if let expansion = arguments.expansion {
       guard case .dict(let dict) = expansion.eval(scope).resolved else {
         throw CallError("Field ** should be a dict")
       }
-      if let problem = Self.check(signature, names: dict.keys) { throw CallError(problem) }
+      if let problem = Self.check(signature, names: dict.keys) { throw problem }
       expanded = dict
     }
     return Call(binding: self, scope: scope, expanded: expanded)
@@ -152,7 +172,7 @@ final class FunctionCallSite {
     do {
       return try spec.body(try binding.call(scope))
     } catch {
-      context.log(.none, "\(spec.signature.name): \(error)")
+      context.log(error, in: spec.signature)
       return spec.failsAsNull ? .null : .bool(false)
     }
   }
@@ -178,7 +198,7 @@ final class PluginCallSite {
     do {
       try spec.body(try binding.call(callScope), emit)
     } catch {
-      context.log(.none, "\(spec.signature.name): \(error)")
+      context.log(error, in: spec.signature)
     }
   }
 }

@@ -73,6 +73,12 @@ final class Context {
     options.log(level == .none ? text : "\(level.rawValue):\(text)")
   }
 
+  /// Logs the use of an old name, once per session.
+  func logDeprecation(of name: String, use other: String) {
+    guard logTimes.updateValue(0, forKey: Array("deprecated \(name)".utf8)) == nil else { return }
+    log(.none, "\(name) is deprecated, use \(other) instead")
+  }
+
   // MARK: stopping
 
   /// True once the query must end: cancelled, or the caller's sink or throttle failed.

@@ -27,7 +27,8 @@ final class StructObject: VQLObject {
   let definition: BinaryProfile.Definition
   let data: BinaryData
   let start: Int64
-  weak var parent: StructObject?
+  /// Makes the struct that holds this one anew: a reference to it would be a cycle, as it keeps its members.
+  var parent: (() -> StructObject)?
   private var values: [String: VQLValue] = [:]
   private var reading: Set<String> = []
 
@@ -55,7 +56,7 @@ final class StructObject: VQLObject {
     case "SizeOf": return .int(size)
     case "StartOf", "OffsetOf": return .int(start)
     case "EndOf": return .int(start &+ size)
-    case "ParentOf": return parent.map { .object($0) } ?? .null
+    case "ParentOf": return parent.map { .object($0()) } ?? .null
     default: break
     }
     // A field whose length asks for the field itself would never end.
@@ -72,6 +73,16 @@ final class StructObject: VQLObject {
   }
 
   var size: Int64 { profile.number(definition.size, self) ?? 0 }
+
+  /// Makes another object for the same place.
+  var remake: () -> StructObject {
+    let (profile, definition, data, start, parent) = (profile, definition, data, start, parent)
+    return {
+      let made = StructObject(profile, definition, data, start)
+      made.parent = parent
+      return made
+    }
+  }
 }
 
 /// Struct definitions of `parse_binary` (builtins.md §4).
@@ -137,7 +148,7 @@ final class BinaryProfile {
     if let (value, size) = integer(type, object.data, offset) { return (value, size) }
     if let definition = definitions[type] {
       let inner = StructObject(self, definition, object.data, offset)
-      inner.parent = object
+      inner.parent = object.remake
       return (.object(inner), inner.size)
     }
     let inner = options["type"]?.string ?? "uint8"
@@ -146,11 +157,15 @@ final class BinaryProfile {
     switch type {
     case "String", "Unicode": return string(type, options, object, offset)
     case "Array": return array(inner, innerOptions, options, object, offset)
-    case "Pointer":
-      guard let (target, size) = integer("uint64", object.data, offset), let place = target.integer else {
+    case "Pointer", "Pointer8", "Pointer16", "Pointer32", "Pointer64":
+      let width = type == "Pointer" ? "64" : String(type.dropFirst(7))
+      guard let (target, size) = integer("uint" + width, object.data, offset), let place = target.integer else {
         return (.null, 8)
       }
       return (read(inner, innerOptions, object, place).value, size)
+    case "Profile":
+      let place = option(options, "offset", object) ?? offset
+      return (read(inner, innerOptions, object, place).value, 0)
     case "Enumeration": return enumeration(inner, innerOptions, options, object, offset)
     case "BitField":
       let (value, size) = read(inner, innerOptions, object, offset)
@@ -243,12 +258,14 @@ final class BinaryProfile {
   ) -> (VQLValue, Int64) {
     let limit = option(options, "max_count", object) ?? 1000
     let count = max(0, min(option(options, "count", object) ?? 0, limit, Self.maximumCount))
+    let sentinel = options["sentinel"]?.stringBytes.flatMap { try? scope.context.lambda($0) }
     var elements: [VQLValue] = []
     var place = offset
     for _ in 0..<count {
       if scope.context.isStopped { break }
       let (value, size) = read(inner, innerOptions, object, place)
       if value.isNull && size > 0 { break }
+      if let sentinel, sentinel.call([value], in: scope).isTrue(scope) { break }
       elements.append(value)
       place &+= size
     }

@@ -29,7 +29,7 @@ extension Functions {
     FunctionSpec("parse_float", "string*: any", "A float from text.") { call in
       let value = call.value("string") ?? .null
       switch value {
-      case .bytes(let text): return .double(NumberText.parseFloat(text) ?? 0)
+      case .bytes(let text): return .double(NumberText.parseNamedFloat(text) ?? 0)
       case .double, .int, .integer: return value
       default: return .double(0)
       }

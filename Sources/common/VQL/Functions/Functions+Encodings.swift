@@ -178,7 +178,12 @@ enum Base64 {
 
 enum CSVWriter {
   static func field(_ value: VQLValue) -> [UInt8] {
-    let text: [UInt8] = value.isNull ? [] : value.text
+    var text: [UInt8] = []
+    switch value.resolved {
+    case .null: break
+    case .array, .dict: value.appendJSON(to: &text)
+    default: value.appendText(to: &text, rfcTimes: true)
+    }
     let special = text.contains { $0 == 0x2C || $0 == 0x22 || $0 == 10 || $0 == 13 } || text.first == 0x20
     guard special else { return text }
     var out: [UInt8] = [0x22]
@@ -199,80 +204,5 @@ enum CSVWriter {
     guard case .dict(let first)? = rows.first else { return }
     row(first.keys.map { .string($0) }, to: &out)
     for case .dict(let dict) in rows { row(first.keys.map { dict[$0] ?? .null }, to: &out) }
-  }
-}
-
-enum YAMLWriter {
-  static func write(_ value: VQLValue, to out: inout [UInt8]) {
-    switch value {
-    case .dict(let dict) where dict.count > 0: block(value, indent: 0, to: &out)
-    case .array(let elements) where !elements.isEmpty: block(value, indent: 0, to: &out)
-    default:
-      scalar(value, to: &out)
-      out.append(10)
-    }
-  }
-
-  private static func isBlock(_ value: VQLValue) -> Bool {
-    switch value {
-    case .dict(let dict): dict.count > 0
-    case .array(let elements): !elements.isEmpty
-    default: false
-    }
-  }
-
-  private static func block(_ value: VQLValue, indent: Int, to out: inout [UInt8]) {
-    let pad = [UInt8](repeating: 0x20, count: indent)
-    if case .dict(let dict) = value {
-      for name in dict.keys {
-        let member = dict[name] ?? .null
-        out.append(contentsOf: pad)
-        scalar(.string(name), to: &out)
-        out.append(UInt8(ascii: ":"))
-        if isBlock(member) {
-          out.append(10)
-          if case .array = member {
-            block(member, indent: indent, to: &out)
-          } else {
-            block(member, indent: indent + 4, to: &out)
-          }
-        } else {
-          out.append(0x20)
-          scalar(member, to: &out)
-          out.append(10)
-        }
-      }
-    } else if case .array(let elements) = value {
-      for element in elements {
-        out.append(contentsOf: pad + Array("- ".utf8))
-        if isBlock(element) {
-          var inner: [UInt8] = []
-          block(element, indent: indent + 2, to: &inner)
-          out.append(contentsOf: inner.dropFirst(indent + 2))
-        } else {
-          scalar(element, to: &out)
-          out.append(10)
-        }
-      }
-    }
-  }
-
-  private static func scalar(_ value: VQLValue, to out: inout [UInt8]) {
-    switch value {
-    case .null: out.append(contentsOf: "null".utf8)
-    case .array: out.append(contentsOf: "[]".utf8)
-    case .dict: out.append(contentsOf: "{}".utf8)
-    case .bytes(let text):
-      let plain = String(decoding: text, as: UTF8.self)
-      let first = text.first ?? 0x20
-      let risky =
-        text.isEmpty || Bytes.isSpace(first) || Bytes.isSpace(text.last ?? 0x20)
-        || "-?:,[]{}#&*!|>'\"%@`".utf8.contains(first) || plain.contains(": ") || plain.contains(" #")
-        || plain.contains("\n")
-        || ["true", "false", "null", "yes", "no", "on", "off", "~", "y", "n"].contains(plain.lowercased())
-        || NumberText.parseFloat(text) != nil || NumberText.parseInteger(text) != nil || plain.hasSuffix(":")
-      if risky { JSONWriter.string(text, to: &out) } else { out.append(contentsOf: text) }
-    default: value.appendText(to: &out, rfcTimes: true)
-    }
   }
 }

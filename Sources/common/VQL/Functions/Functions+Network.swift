@@ -177,10 +177,11 @@ enum URLText {
   }
 
   static func fields(
-    scheme: [UInt8], host: [UInt8], path: [UInt8], query: [UInt8], fragment: [UInt8], opaque: [UInt8] = []
+    scheme: [UInt8], user: [UInt8] = [], host: [UInt8], path: [UInt8], query: [UInt8], fragment: [UInt8],
+    opaque: [UInt8] = []
   ) -> VQLDict {
     var whole: [UInt8] = scheme.isEmpty ? [] : scheme + [UInt8(ascii: ":")]
-    if !opaque.isEmpty { whole += opaque } else if !host.isEmpty { whole += Array("//".utf8) + host }
+    if !opaque.isEmpty { whole += opaque } else if !host.isEmpty { whole += Array("//".utf8) + user + host }
     whole += escape(path, keep: "/$&+,:;=@")
     if !query.isEmpty { whole += [UInt8(ascii: "?")] + query }
     if !fragment.isEmpty { whole += [UInt8(ascii: "#")] + escape(fragment, keep: "$&+,/:;=?@!()*'") }
@@ -206,6 +207,7 @@ enum URLText {
     var fragment: [UInt8] = []
     var query: [UInt8] = []
     var scheme: [UInt8] = []
+    var user: [UInt8] = []
     var host: [UInt8] = []
     if let hash = rest.firstIndex(of: UInt8(ascii: "#")) {
       fragment = unescape(Array(rest[(hash + 1)...]))
@@ -225,11 +227,14 @@ enum URLText {
       rest = rest.dropFirst(2)
       let end = rest.firstIndex(of: UInt8(ascii: "/")) ?? rest.endIndex
       host = Array(rest[..<end])
-      if let at = host.lastIndex(of: UInt8(ascii: "@")) { host = Array(host[(at + 1)...]) }
+      if let at = host.lastIndex(of: UInt8(ascii: "@")) {
+        user = Array(host[...at])
+        host = Array(host[(at + 1)...])
+      }
       rest = rest[end...]
     } else if !scheme.isEmpty, rest.first != UInt8(ascii: "/") {
       return fields(scheme: scheme, host: [], path: [], query: query, fragment: fragment, opaque: Array(rest))
     }
-    return fields(scheme: scheme, host: host, path: unescape(Array(rest)), query: query, fragment: fragment)
+    return fields(scheme: scheme, user: user, host: host, path: unescape(Array(rest)), query: query, fragment: fragment)
   }
 }

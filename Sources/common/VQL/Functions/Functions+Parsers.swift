@@ -5,13 +5,18 @@ extension Functions {
       guard data.first == UInt8(ascii: "{"), case .dict(let dict)? = JSONReader.value(data) else {
         throw CallError("Invalid JSON object: \(String(decoding: data.prefix(100), as: UTF8.self))")
       }
+      try call.validate(.dict(dict))
       return .dict(dict)
     },
     FunctionSpec("parse_json_array", "data*: string, schema: string[]", "A JSON array.") { call in
-      .array(try JSONReader.array(try call.required("data")))
+      let elements = VQLValue.array(try JSONReader.array(try call.required("data")))
+      try call.validate(elements)
+      return elements
     },
     FunctionSpec("parse_yaml", "filename*: path, accessor: string, schema: string[]", "A YAML document.") { call in
-      try YAMLReader.value(try whole(call, "filename"))
+      let value = try YAMLReader.value(try whole(call, "filename"))
+      try call.validate(value)
+      return value
     },
     FunctionSpec("parse_xml", "file*: path, accessor: string", "An XML document as dicts.") { call in
       try XMLReader.document(try whole(call, "file"))

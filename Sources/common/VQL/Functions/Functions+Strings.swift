@@ -54,9 +54,9 @@ extension Functions {
       return .string(String(part))
     },
     FunctionSpec("template", "template*: string, expansion*: dict, html: bool", "Fills a text template.") { call in
-      let template = String(decoding: try call.required("template"), as: UTF8.self)
       let values = try call.dict("expansion") ?? VQLDict()
-      return .bytes(try fill(template, values, call))
+      return .bytes(
+        try TemplateRunner.fill(try call.required("template"), values, isHTML: call.bool("html"), call.scope))
     },
     FunctionSpec("humanize", "bytes: int, ibytes: int, time: time, comma: int", "Numbers for people.") { call in
       try humanize(call)
@@ -83,8 +83,7 @@ extension Functions {
       }
       let (scalar, length) = UTF8Text.decode(text, at: place)
       if let scalar, let value = Unicode.Scalar(scalar) {
-        let mapped = upper ? value.properties.uppercaseMapping : value.properties.lowercaseMapping
-        out.append(contentsOf: mapped.unicodeScalars.count == 1 ? Array(mapped.utf8) : Array(String(value).utf8))
+        out.append(contentsOf: simpleMapping(value, upper: upper).utf8)
       } else {
         out.append(contentsOf: [0xEF, 0xBF, 0xBD])
       }
@@ -93,24 +92,13 @@ extension Functions {
     return out
   }
 
-  private static func fill(_ template: String, _ values: VQLDict, _ call: Call) throws -> [UInt8] {
-    var out: [UInt8] = []
-    var rest = Substring(template)
-    while let open = rest.firstRange(of: "{{") {
-      out.append(contentsOf: rest[..<open.lowerBound].utf8)
-      rest = rest[open.upperBound...]
-      guard let close = rest.firstRange(of: "}}") else { throw CallError("template: unclosed action") }
-      let action = Bytes.trim(Array(rest[..<close.lowerBound].utf8))
-      rest = rest[close.upperBound...]
-      guard action.first == UInt8(ascii: ".") else { throw CallError("template: unsupported action") }
-      var value = VQLValue.dict(values)
-      for part in action.split(separator: UInt8(ascii: ".")) {
-        value = Members.get(value, String(decoding: part, as: UTF8.self), call.scope)?.resolved ?? .null
-      }
-      value.appendText(to: &out)
-    }
-    out.append(contentsOf: rest.utf8)
-    return out
+  /// The mapping to one character; where the full mapping gives several, the title case may have one.
+  private static func simpleMapping(_ scalar: Unicode.Scalar, upper: Bool) -> String {
+    let full = upper ? scalar.properties.uppercaseMapping : scalar.properties.lowercaseMapping
+    if full.unicodeScalars.count == 1 { return full }
+    if !upper { return scalar.value == 0x130 ? "i" : String(scalar) }
+    let title = scalar.properties.titlecaseMapping
+    return title.unicodeScalars.count == 1 ? title : String(scalar)
   }
 
   private static func humanize(_ call: Call) throws -> VQLValue {

@@ -79,29 +79,7 @@ enum TimeParser {
     return VQLTime(seconds: value)
   }
 
-  private static let layouts = [
-    "2006-01-02T15:04:05Z07:00", "2006-01-02T15:04:05-0700", "2006-01-02T15:04:05", "2006-01-02T15:04Z07:00",
-    "2006-01-02T15:04", "2006-01-02 15:04:05 -0700 MST", "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05Z07:00",
-    "2006-01-02 15:04:05 MST", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02", "2006/01/02 15:04:05",
-    "2006/01/02 15:04", "2006/01/02", "2006-01", "Mon, 02 Jan 2006 15:04:05 MST", "Mon, 02 Jan 2006 15:04:05 -0700",
-    "Mon, 2 Jan 2006 15:04:05 -0700", "Monday, 02-Jan-06 15:04:05 MST", "Mon Jan _2 15:04:05 2006",
-    "Mon Jan _2 15:04:05 MST 2006", "Mon Jan 02 15:04:05 -0700 2006", "02 Jan 06 15:04 MST",
-    "02 Jan 06 15:04 -0700", "Jan 2, 2006 15:04:05", "Jan 2, 2006 15:04", "Jan 2, 2006 3:04:05 PM",
-    "Jan 2, 2006 3:04 PM", "Jan 2, 2006", "January 2, 2006", "January 2, 2006 15:04:05", "2 Jan 2006 15:04:05",
-    "2 Jan 2006 15:04", "2 Jan 2006", "2 January 2006", "01/02/2006 15:04:05", "01/02/2006 15:04",
-    "01/02/2006 3:04:05 PM", "01/02/2006 3:04 PM", "01/02/2006", "1/2/2006 15:04:05", "1/2/2006", "01/02/06",
-    "02/Jan/2006:15:04:05 -0700", "02/Jan/2006:15:04:05", "Jan _2 15:04:05", "02.01.2006 15:04:05", "02.01.2006",
-    "20060102T150405Z07:00", "20060102150405",
-  ]
-
-  static func guess(_ text: String, zone: VQLZone?) -> VQLTime? {
-    let trimmed = String(decoding: Bytes.trim(Array(text.utf8)), as: UTF8.self)
-    guard trimmed.utf8.count >= 4, trimmed.utf8.count < 80 else { return nil }
-    for layout in layouts {
-      if let time = parse(trimmed, layout: layout, zone: zone) { return time }
-    }
-    return nil
-  }
+  static func guess(_ text: String, zone: VQLZone?) -> VQLTime? { DateGuess.parse(text, zone: zone) }
 
   /// Parses text written by a layout; seconds may carry a fraction that the layout does not mention.
   static func parse(_ text: String, layout: String, zone: VQLZone?) -> VQLTime? {
@@ -122,14 +100,7 @@ enum TimeParser {
 private struct LayoutReader {
   private let text: [UInt8]
   private var place = 0
-  private var year: Int64 = 0
-  private var month = 1
-  private var day = 1
-  private var hour = 0
-  private var minute = 0
-  private var second = 0
-  private var nanoseconds: Int32 = 0
-  private var offset: Int?
+  private var fields = DateFields()
   private var isPM: Bool?
 
   init(_ text: String) { self.text = Array(text.utf8) }
@@ -188,15 +159,15 @@ private struct LayoutReader {
       place += 1
     }
     for _ in count..<9 { value *= 10 }
-    nanoseconds = value
+    fields.nanoseconds = value
     return true
   }
 
-  private mutating func store(_ value: Int?, _ range: ClosedRange<Int>, _ path: WritableKeyPath<LayoutReader, Int>)
+  private mutating func store(_ value: Int?, _ range: ClosedRange<Int>, _ path: WritableKeyPath<DateFields, Int>)
     -> Bool
   {
     guard let value, range.contains(value) else { return false }
-    self[keyPath: path] = value
+    fields[keyPath: path] = value
     return true
   }
 
@@ -204,11 +175,11 @@ private struct LayoutReader {
     switch field {
     case "2006":
       guard let value = digits(4, 4) else { return false }
-      year = Int64(value)
+      fields.year = Int64(value)
       return true
     case "06":
       guard let value = digits(2, 2) else { return false }
-      year = Int64(value < 69 ? 2000 + value : 1900 + value)
+      fields.year = Int64(value < 69 ? 2000 + value : 1900 + value)
       return true
     case "January": return store(name(GoLayout.months, short: false).map { $0 + 1 }, 1...12, \.month)
     case "Jan": return store(name(GoLayout.months, short: true).map { $0 + 1 }, 1...12, \.month)
@@ -241,10 +212,7 @@ private struct LayoutReader {
     while place < text.count, (65...90).contains(text[place]) { place += 1 }
     guard place - start >= 2 else { return false }
     let name = String(decoding: text[start..<place], as: UTF8.self)
-    let known = [
-      "UTC": 0, "GMT": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
-    ]
-    offset = offset ?? (known[name] ?? 0) * 3600
+    if name == "UTC" || name == "GMT" { fields.offset = fields.offset ?? 0 } else { fields.zoneName = name }
     return true
   }
 
@@ -252,7 +220,7 @@ private struct LayoutReader {
     guard place < text.count else { return false }
     if allowsZ, text[place] | 0x20 == 0x7A {
       place += 1
-      offset = 0
+      fields.offset = 0
       return true
     }
     guard text[place] == 0x2B || text[place] == 0x2D else { return false }
@@ -261,25 +229,13 @@ private struct LayoutReader {
     guard let hours = digits(2, 2) else { return false }
     if place < text.count, text[place] == 0x3A { place += 1 }
     let minutes = digits(2, 2) ?? 0
-    offset = sign * (hours * 3600 + minutes * 60)
+    fields.offset = sign * (hours * 3600 + minutes * 60)
     return true
   }
 
   func time(zone: VQLZone?) -> VQLTime? {
-    var hour = hour
-    if let isPM { hour = hour % 12 + (isPM ? 12 : 0) }
-    let length =
-      CivilTime.days(year: month == 12 ? year + 1 : year, month: month % 12 + 1, day: 1)
-      - CivilTime.days(year: year, month: month, day: 1)
-    guard Int64(day) <= length else { return nil }
-    let local = CivilTime.days(year: year, month: month, day: day) * 86400 + Int64(hour * 3600 + minute * 60 + second)
-    var seconds = local
-    if let offset {
-      seconds -= Int64(offset)
-    } else if let zone {
-      seconds -= Int64(zone.offset(at: local).seconds)
-      seconds = local - Int64(zone.offset(at: seconds).seconds)
-    }
-    return VQLTime(seconds: seconds, nanoseconds: nanoseconds)
+    var fields = fields
+    if let isPM { fields.hour = fields.hour % 12 + (isPM ? 12 : 0) }
+    return fields.time(zone: zone)
   }
 }

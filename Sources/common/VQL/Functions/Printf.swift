@@ -73,12 +73,16 @@ enum Printf {
       if sees("]") { place += 1 }
     }
 
-    private mutating func starOrNumber() -> Int? {
+    /// A width or precision; one that `*` takes from an operand that is no integer is reported as `problem`.
+    private mutating func starOrNumber(problem: StaticString) -> Int? {
       index()
       guard sees("*") else { return number() }
       place += 1
       defer { next += 1 }
-      guard operands.indices.contains(next), let value = operands[next].integer else { return nil }
+      guard operands.indices.contains(next), let value = operands[next].integer else {
+        out.append(contentsOf: "%!(\(problem))".utf8)
+        return nil
+      }
       return Int(max(-Int64(Printf.maximumWidth), min(value, Int64(Printf.maximumWidth))))
     }
 
@@ -100,14 +104,14 @@ enum Printf {
 
     private mutating func directive() {
       var spec = flags()
-      spec.width = starOrNumber()
+      spec.width = starOrNumber(problem: "BADWIDTH")
       if let width = spec.width, width < 0 {
         spec.minus = true
         spec.width = -width
       }
       if sees(".") {
         place += 1
-        spec.precision = max(0, starOrNumber() ?? 0)
+        spec.precision = max(0, starOrNumber(problem: "BADPREC") ?? 0)
       }
       index()
       guard place < format.count else { return out.append(contentsOf: "%!(NOVERB)".utf8) }
@@ -140,8 +144,8 @@ enum Printf {
     if spec.minus {
       out.append(contentsOf: text)
       out.append(contentsOf: [UInt8](repeating: 0x20, count: missing))
-    } else if spec.zero && numeric {
-      let signed = text.first == UInt8(ascii: "-") || text.first == UInt8(ascii: "+")
+    } else if spec.zero {
+      let signed = numeric && (text.first == UInt8(ascii: "-") || text.first == UInt8(ascii: "+"))
       if signed { out.append(text[0]) }
       out.append(contentsOf: [UInt8](repeating: 0x30, count: missing))
       out.append(contentsOf: text.dropFirst(signed ? 1 : 0))
@@ -161,6 +165,7 @@ enum Printf {
       return pad(text, spec, numeric: true, &out)
     }
     switch value {
+    case .array(let elements): return list(elements, verb, spec, &out)
     case .double(let number) where "eEfFgG".contains(verb):
       return pad(floatText(number, verb, spec), spec, numeric: true, &out)
     case .bool(let bool) where verb == "t":
@@ -174,12 +179,33 @@ enum Printf {
     out.append(UInt8(ascii: ")"))
   }
 
-  private static func general(_ value: VQLValue, _ spec: Spec, _ out: inout [UInt8]) {
+  /// `%v`: with `#`, strings as they are written in a program; `+` changes nothing here.
+  private static func general(_ value: VQLValue, _ given: Spec, _ out: inout [UInt8]) {
+    var spec = given
+    spec.plus = false
+    if case .array(let elements) = value, spec.width != nil { return list(elements, "v", spec, &out) }
     var text: [UInt8] = []
     value.appendText(to: &text, rfcTimes: true)
-    if spec.plus, let integer = value.integer, integer >= 0 { text.insert(UInt8(ascii: "+"), at: 0) }
     if case .double(let number) = value, spec.precision != nil { text = floatText(number, "g", spec) }
+    if case .bytes(let bytes) = value {
+      if let precision = spec.precision { text = prefix(bytes, precision) }
+      if spec.sharp { text = quoted(text, onlyASCII: false) }
+    }
     pad(text, spec, numeric: value.number != nil, &out)
+  }
+
+  /// The verb applied to each element.
+  private static func list(_ elements: [VQLValue], _ verb: Character, _ spec: Spec, _ out: inout [UInt8]) {
+    out.append(UInt8(ascii: "["))
+    for (place, element) in elements.prefix(100_000).enumerated() {
+      if place > 0 { out.append(0x20) }
+      write(element.resolved, verb, spec, &out)
+    }
+    out.append(UInt8(ascii: "]"))
+  }
+
+  private static func prefix(_ text: [UInt8], _ count: Int) -> [UInt8] {
+    Array(String(String(decoding: text, as: UTF8.self).unicodeScalars.prefix(count)).utf8)
   }
 
   private static func integerText(_ value: Int64, _ verb: Character, _ spec: Spec) -> [UInt8]? {
@@ -189,7 +215,8 @@ enum Printf {
     case "x": digits = (spec.sharp ? "0x" : "") + String(value.magnitude, radix: 16)
     case "X": digits = (spec.sharp ? "0X" : "") + String(value.magnitude, radix: 16).uppercased()
     case "o": digits = (spec.sharp ? "0" : "") + String(value.magnitude, radix: 8)
-    case "b": digits = String(value.magnitude, radix: 2)
+    case "O": digits = "0o" + String(value.magnitude, radix: 8)
+    case "b": digits = (spec.sharp ? "0b" : "") + String(value.magnitude, radix: 2)
     case "c", "q":
       var bytes: [UInt8] = []
       UTF8Text.append(UInt32(clamping: value), to: &bytes)
@@ -231,17 +258,30 @@ enum Printf {
     var text: [UInt8] = []
     value.appendText(to: &text, rfcTimes: true)
     if let precision = spec.precision, verb == "s" || verb == "q" {
-      text = Array(String(String(decoding: text, as: UTF8.self).unicodeScalars.prefix(precision)).utf8)
+      text = prefix(text, precision)
     }
     switch verb {
-    case "x": return Hex.encode(text)
-    case "X": return Array(String(decoding: Hex.encode(text), as: UTF8.self).uppercased().utf8)
-    case "q": return quoted(text)
+    case "x", "X": return hexadecimal(text, upper: verb == "X", spec)
+    case "q":
+      let isRaw = spec.sharp && !text.contains { $0 == UInt8(ascii: "`") || ($0 < 32 && $0 != 9) || $0 == 127 }
+      return isRaw ? [UInt8(ascii: "`")] + text + [UInt8(ascii: "`")] : quoted(text, onlyASCII: spec.plus)
     default: return text
     }
   }
 
-  private static func quoted(_ text: [UInt8]) -> [UInt8] {
+  /// The bytes in hexadecimal; a space flag parts them, `#` puts 0x in front.
+  private static func hexadecimal(_ text: [UInt8], upper: Bool, _ spec: Spec) -> [UInt8] {
+    let prefix = spec.sharp ? (upper ? "0X" : "0x") : ""
+    var pieces = [Hex.encode(text.prefix(spec.precision ?? text.count))]
+    if spec.space { pieces = text.prefix(spec.precision ?? text.count).map { Hex.encode([$0]) } }
+    let parts = pieces.map { piece in
+      let digits = String(decoding: piece, as: UTF8.self)
+      return prefix + (upper ? digits.uppercased() : digits)
+    }
+    return text.isEmpty ? [] : Array(parts.joined(separator: " ").utf8)
+  }
+
+  private static func quoted(_ text: [UInt8], onlyASCII: Bool) -> [UInt8] {
     var out: [UInt8] = [0x22]
     var place = 0
     while place < text.count {
@@ -252,8 +292,16 @@ enum Printf {
       case 10: out.append(contentsOf: "\\n".utf8)
       case 13: out.append(contentsOf: "\\r".utf8)
       case 9: out.append(contentsOf: "\\t".utf8)
+      case 7, 8, 11, 12:
+        let letters: [UInt32: String] = [7: "\\a", 8: "\\b", 11: "\\v", 12: "\\f"]
+        out.append(contentsOf: (letters[scalar ?? 0] ?? "").utf8)
       case .some(let value) where value < 32 || value == 127:
         out.append(contentsOf: Array("\\x".utf8) + Hex.encode([text[place]]))
+      case .some(let value) where onlyASCII && value > 127:
+        let digits = String(value, radix: 16)
+        let width = value > 0xFFFF ? 8 : 4
+        let zeros = String(repeating: "0", count: max(0, width - digits.count))
+        out.append(contentsOf: ((width == 8 ? "\\U" : "\\u") + zeros + digits).utf8)
       default: out.append(contentsOf: text[place..<place + length])
       }
       place += length

@@ -189,43 +189,82 @@ extension Plugins {
     }
     defer { child.terminate() }
     let separator = call.string("sep") ?? []
-    let length = Int(max(1, min(try call.int("length") ?? 10_240, 64 << 20)))
+    if separator.isEmpty {
+      let length = Int(max(1, min(try call.int("length") ?? 10_240, 64 << 20)))
+      inBlocks(child, length, call.context, emit)
+    } else {
+      inPieces(child, separator, call.context, emit)
+    }
+  }
+
+  /// A row whenever so many bytes of one stream are there; the last row has the rest and the exit code.
+  private static func inBlocks(_ child: ChildProcess, _ length: Int, _ context: Context, _ emit: RowSink) {
     var output: [UInt8] = []
     var errors: [UInt8] = []
-    reading: while !call.context.isStopped {
-      switch call.context.outside({ child.next(milliseconds: 50) }) {
+    reading: while !context.isStopped {
+      switch context.outside({ child.next(milliseconds: 50) }) {
       case .ended: break reading
       case .waiting: continue
       case .output(let bytes): output += bytes
-      case .errors(let bytes): if separator.isEmpty { errors += bytes } else { output += bytes }
+      case .errors(let bytes): errors += bytes
       }
-      if separator.isEmpty {
-        while output.count >= length {
-          guard emit(result(Array(output.prefix(length)), [], 0, false)) else { return }
-          output.removeFirst(length)
-        }
-        while errors.count >= length {
-          guard emit(result([], Array(errors.prefix(length)), 0, false)) else { return }
-          errors.removeFirst(length)
-        }
-      } else {
-        while let end = Bytes.find(separator, in: output) {
-          let piece = Array(output[..<end])
-          output.removeFirst(end + separator.count)
-          if !piece.isEmpty, !emit(result(piece, [], 0, false)) { return }
-        }
-        if output.count > 16 << 20 {
-          guard emit(result(output, [], 0, false)) else { return }
-          output = []
-        }
+      while output.count >= length {
+        guard emit(result(Array(output.prefix(length)), [], 0, false)) else { return }
+        output.removeFirst(length)
+      }
+      while errors.count >= length {
+        guard emit(result([], Array(errors.prefix(length)), 0, false)) else { return }
+        errors.removeFirst(length)
       }
     }
-    if call.context.isStopped { return }
-    let code = exitCode(of: child, call.context)
-    if !separator.isEmpty {
-      if !output.isEmpty, !emit(result(output, [], 0, false)) { return }
-      output = []
+    if !context.isStopped { _ = emit(result(output, errors, exitCode(of: child, context), true)) }
+  }
+
+  /// A row for each piece of either stream; the last row has the exit code only.
+  private static func inPieces(_ child: ChildProcess, _ separator: [UInt8], _ context: Context, _ emit: RowSink) {
+    var output = PieceBuffer(separator)
+    var errors = PieceBuffer(separator)
+    reading: while !context.isStopped {
+      switch context.outside({ child.next(milliseconds: 50) }) {
+      case .ended: break reading
+      case .waiting: continue
+      case .output(let bytes):
+        for piece in output.add(bytes) where !emit(result(piece, [], 0, false)) { return }
+      case .errors(let bytes):
+        for piece in errors.add(bytes) where !emit(result(piece, [], 0, false)) { return }
+      }
     }
-    _ = emit(result(output, errors, code, true))
+    if context.isStopped { return }
+    for piece in [output.rest, errors.rest] where !piece.isEmpty && !emit(result(piece, [], 0, false)) { return }
+    _ = emit(result([], [], exitCode(of: child, context), true))
+  }
+
+  /// Cuts one stream at a separator; a piece may grow to a limit.
+  private struct PieceBuffer {
+    private static let limit = 16 << 20
+    private let separator: [UInt8]
+    private(set) var rest: [UInt8] = []
+
+    init(_ separator: [UInt8]) { self.separator = separator }
+
+    /// The pieces that are complete now, empty ones left out.
+    mutating func add(_ bytes: [UInt8]) -> [[UInt8]] {
+      let scanned = max(0, rest.count - separator.count + 1)
+      rest += bytes
+      var pieces: [[UInt8]] = []
+      var start = 0
+      var from = scanned
+      while let end = Bytes.find(separator, in: rest, from: from) {
+        if end > start { pieces.append(Array(rest[start..<end])) }
+        start = end + separator.count
+        from = start
+      }
+      rest.removeFirst(start)
+      if rest.count > Self.limit {
+        pieces.append(rest)
+        rest = []
+      }
+      return pieces
+    }
   }
 }

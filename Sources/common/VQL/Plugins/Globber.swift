@@ -159,7 +159,8 @@ struct Globber {
       var status: FileStatus?
       if needsRow { status = try? accessor.status(path, scope) }
       if let status {
-        row = status.globRow(hits.sorted().map { texts[$0] })
+        let context = scope.context
+        row = status.globRow(hits.sorted().map { texts[$0] }) { context.logDeprecation(of: "FullPath", use: "OSPath") }
       }
       if !hits.isEmpty, let row, !emit(row) { return nil }
       if next.isEmpty || !enters(entry, path, status) { continue }

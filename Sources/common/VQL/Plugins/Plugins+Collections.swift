@@ -39,7 +39,9 @@ extension Plugins {
       }
     },
     PluginSpec("parse_json_array", "data*: string, schema: string[]", "The elements of a JSON array.") { call, emit in
-      for element in try JSONReader.array(try call.required("data")) where !emit(element) { return }
+      let elements = try JSONReader.array(try call.required("data"))
+      try call.validate(.array(elements))
+      for element in elements where !emit(element) { return }
     },
   ]
 

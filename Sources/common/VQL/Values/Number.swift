@@ -96,6 +96,10 @@ enum NumberText {
       digits = digits.dropFirst()
     }
     guard !digits.isEmpty else { return nil }
+    if digits.contains(UInt8(ascii: "_")) {
+      guard let plain = withoutSeparators(digits) else { return nil }
+      digits = plain[...]
+    }
     var radix: UInt64 = 10
     if digits.count > 1, digits.first == UInt8(ascii: "0") {
       let second = digits[digits.startIndex + 1] | 0x20
@@ -119,6 +123,33 @@ enum NumberText {
     }
     if negative { return value <= UInt64(Int64.max) + 1 ? Int64(truncatingIfNeeded: 0 &- value) : nil }
     return value <= UInt64(Int64.max) ? Int64(value) : nil
+  }
+
+  /// Underscores may part the digits of an integer, one at a time.
+  private static func withoutSeparators(_ text: ArraySlice<UInt8>) -> [UInt8]? {
+    var out: [UInt8] = []
+    var last: UInt8 = 0
+    for byte in text {
+      if byte == UInt8(ascii: "_") {
+        guard Hex.digit(last) != nil || last | 0x20 == 0x78 || last | 0x20 == 0x6F else { return nil }
+      } else {
+        out.append(byte)
+      }
+      last = byte
+    }
+    return last == UInt8(ascii: "_") ? nil : out
+  }
+
+  /// A float as `parse_float()` reads it: infinities and not-a-number have names.
+  static func parseNamedFloat(_ text: [UInt8]) -> Double? {
+    if let value = parseFloat(text) { return value }
+    let name = String(decoding: text, as: UTF8.self).lowercased()
+    switch name {
+    case "inf", "+inf", "infinity", "+infinity": return .infinity
+    case "-inf", "-infinity": return -.infinity
+    case "nan": return .nan
+    default: return nil
+    }
   }
 
   /// A decimal float; nil for anything that is not one, infinities included.

@@ -33,4 +33,10 @@ package final class VQLZone: Sendable {
   func isDaylight(at seconds: Int64) -> Bool {
     zone?.rule(at: seconds).isDaylight ?? false
   }
+
+  /// The offset that an abbreviation such as `EST` stands for in this zone, nil when it is none of its own.
+  func offset(ofAbbreviation name: String, near seconds: Int64) -> Int? {
+    // Both halves of a year, so that summer time is seen too.
+    [seconds, seconds &+ 182 * 86400].lazy.compactMap { self.zone?.rule(at: $0) }.first { $0.name == name }?.offset
+  }
 }
