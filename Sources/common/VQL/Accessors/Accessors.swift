@@ -67,7 +67,8 @@ enum Accessors {
     "raw_file": FileAccessor(anyKind: true), "data": DataAccessor(), "scope": ScopeAccessor(),
     "gzip": PackedAccessor(), "zip": ZipAccessor(), "zip_nocase": ZipAccessor(ignoreCase: true),
     "me": ZipAccessor(ofAgent: true), "offset": OffsetAccessor(), "sparse": RangesAccessor(keepsHoles: true),
-    "ranged": RangesAccessor(keepsHoles: false), "process": ProcessAccessor(),
+    "ranged": RangesAccessor(keepsHoles: false), "process": ProcessAccessor(), "bzip2": PackedAccessor(isBzip2: true), "pipe": PipeAccessor(),
+    "fs": CollectionStoreAccessor(), "fs_sparse": CollectionStoreAccessor(),
   ]
 
   static func find(_ name: String) throws -> any Accessor {
@@ -96,7 +97,7 @@ enum Accessors {
   }
 
   private static func parse(_ text: [UInt8], accessor: String) -> VQLPath {
-    if accessor == "data" || accessor == "scope" {
+    if ["data", "scope", "pipe"].contains(accessor) {
       return VQLPath(components: [text], style: .linux, literal: text)
     }
     if text.first == UInt8(ascii: "{"), case .dict(let dict)? = JSONReader.value(text) {
@@ -150,10 +151,13 @@ struct ScopeAccessor: Accessor {
   }
 }
 
-/// Unpacks gzip while reading.
+/// Unpacks gzip or bzip2 while reading.
 struct PackedAccessor: Accessor {
+  var isBzip2 = false
+
   func open(_ path: VQLPath, _ scope: Scope) throws -> ByteSource {
-    try GzipSource(try Accessors.openOuter(path, scope))
+    let outer = try Accessors.openOuter(path, scope)
+    return isBzip2 ? try Bzip2Source(outer) : try GzipSource(outer)
   }
 
   func status(_ path: VQLPath, _ scope: Scope) throws -> FileStatus {

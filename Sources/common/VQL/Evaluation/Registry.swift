@@ -5,6 +5,7 @@ enum Registry {
       Functions.control, Functions.collections, Functions.aggregates, Functions.strings, Functions.patterns,
       Functions.encodings, Functions.conversions, Functions.times, Functions.network, Functions.paths,
       Functions.files, Functions.parsers, Functions.system, Functions.tracker, Functions.storage,
+      Functions.feeds,
     ]
     return Dictionary(lists.joined().map { ($0.signature.name, $0) }, uniquingKeysWith: { first, _ in first })
   }()
@@ -13,7 +14,7 @@ enum Registry {
     let lists = [
       Plugins.control, Plugins.collections, Plugins.streams, Plugins.files, Plugins.parsers, Plugins.host,
       Plugins.processes, Plugins.execution, Plugins.databases, Plugins.network, Plugins.tracker, Plugins.watchers,
-      Plugins.http,
+      Plugins.http, Plugins.journal, Plugins.audit, Plugins.rare,
     ]
     return Dictionary(lists.joined().map { ($0.signature.name, $0) }, uniquingKeysWith: { first, _ in first })
   }()

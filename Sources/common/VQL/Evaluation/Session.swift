@@ -87,6 +87,8 @@ package struct VQLSessionOptions: Sendable {
   package var memoryLimit = 256 << 20
   /// Called once per operation (a row read from a source).
   package var throttle: (@Sendable () throws -> Void)?
+  /// Nanoseconds between looks at files that are followed.
+  package var pollInterval: Int64 = 3_000_000_000
   /// False refuses `execve()`.
   package var allowsExecution = true
 }

@@ -14,9 +14,7 @@ enum SourceRunner {
       }
     }
     guard let binding = scope.lookup(node.parts[0]) else {
-      if node.parts.count == 1, node.arguments != nil, ForeignNames.plugins.contains(node.parts[0]) {
-        return ForeignNames.report(plugin: node.parts[0], context)
-      }
+      if node.parts.count == 1, node.arguments != nil, ForeignNames.report("Plugin", node.parts[0], context) { return }
       return notFound(node, scope)
     }
     if node.parts.count == 1, case .stored(let stored) = binding {
@@ -61,6 +59,7 @@ enum SourceRunner {
   static func rows(of value: VQLValue, _ scope: Scope, _ emit: (VQLValue) -> Bool) {
     switch value.resolved {
     case .query(let query): query.run(scope, emit)
+    case .object(let feed as RowFeed): feed.run(scope, emit)
     case .array(let elements):
       for element in elements where !emit(element.resolved) { return }
     case let single: _ = emit(single)
@@ -83,12 +82,18 @@ enum SourceRunner {
   }
 }
 
+/// An object that gives rows when it is read, as a query does.
+class RowFeed: VQLObject {
+  func run(_ scope: Scope, _ emit: RowSink) {}
+}
+
 /// Iteration as `foreach` and query arguments see it: elements without members become `{_value: element}`.
 enum RowIteration {
   static func run(_ value: VQLValue, _ scope: Scope, _ emit: (VQLValue) -> Bool) {
     switch value.resolved {
     case .null: return
     case .query(let query): query.run(scope, emit)
+    case .object(let feed as RowFeed): feed.run(scope, emit)
     case .array(let elements):
       for element in elements {
         let value = element.resolved

@@ -45,10 +45,7 @@ final class SymbolExpr: Expr {
     if let builtin { return builtin.call(scope) }
     if parts.count == 1 && arguments == nil, let value = rowValue(scope) { return value }
     guard let binding = scope.lookup(first) else {
-      if parts.count == 1, arguments != nil, ForeignNames.functions.contains(first) {
-        ForeignNames.report(function: first, scope.context)
-        return .null
-      }
+      if parts.count == 1, arguments != nil, ForeignNames.report("Function", first, scope.context) { return .null }
       let name = parts.joined(separator: ".")
       let start = parts.count > 1 ? "While resolving \(name) " : ""
       scope.context.log(.error, "\(start)Symbol \(first) not found. Current Scope is \(scope.dump)")

@@ -5,7 +5,6 @@ import Glibc
 /// A file known from the start is read from its end, one that turns up later from its start; one that shrank was
 /// replaced or truncated, and is read anew.
 struct FileWatcher {
-  private static let period: Int64 = 3_000_000_000
   private static let maximumLine = 16 << 10
   private static let maximumFiles = 10_000
 
@@ -38,7 +37,7 @@ struct FileWatcher {
       for path in paths {
         guard poll(path, body) else { return }
       }
-      guard call.context.sleep(nanoseconds: Self.period) else { return }
+      guard call.context.sleep(nanoseconds: call.context.options.pollInterval) else { return }
     }
   }
 
