@@ -64,6 +64,7 @@ let package = Package(
   targets: [
     system("CZeroMQ", "libzmq3-dev"),
     system("CLibCrypto", "libssl-dev"),
+    system("CLibSSL", "libssl-dev"),
     system("CLibPQ", "libpq-dev"),
     system("CZlib", "zlib1g-dev"),
     system("CYAML", "libyaml-dev"),
@@ -77,7 +78,7 @@ let package = Package(
     library("Configuration", ["YAML"]),
     library("WorkerLink", ["CZeroMQ", "Wire"]),
     library("Store", ["Wire", "PublicIdentity", "CLibPQ", .product(name: "GRDB", package: "GRDB.swift")]),
-    library("VQL", ["YAML", "CZlib", "CLibCrypto"]),
+    library("VQL", ["YAML", "CZlib", "CLibCrypto", "CLibSSL"]),
     library("Artifacts", ["Wire", "VQL"]),
     library(
       "AgentCore",

@@ -1,3 +1,4 @@
+import Foundation
 import XCTest
 
 @testable import VQL
@@ -15,6 +16,20 @@ final class ReferenceTests: XCTestCase {
     XCTAssertEqual(glob?.arguments.first?.required, true)
   }
 
+  func testThePageInTheDocumentationIsCurrent() throws {
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
+    let page = try String(contentsOf: root.appendingPathComponent("docs/vql-reference.md"), encoding: .utf8)
+    XCTAssertEqual(page, VQLReference.page, "run `microraptor vql --reference > docs/vql-reference.md`")
+  }
+
+  func testAWrongArgumentIsToldWhichAreKnown() throws {
+    let log = LogBook()
+    XCTAssertEqual(try rows("SELECT * FROM range(end=1, stop=2)", log: log), [])
+    XCTAssertTrue(log.all.contains("range: Unexpected arg stop"), "\(log.all)")
+    XCTAssertTrue(log.all.contains("INFO:range: known arguments are start, end*, step"), "\(log.all)")
+  }
+
   /// Whatever a built-in is given, it answers or logs; it neither crashes nor hangs.
   func testBuiltinsSurviveOddArguments() throws {
     let odd = [
@@ -25,6 +40,7 @@ final class ReferenceTests: XCTestCase {
       "sleep", "pskill", "clock", "diff", "delay", "host", "rm", "execve", "compress", "upload_directory",
       "process_tracker", "http_client", "background", "copy", "write_file", "write_csv",
       "write_jsonl", "unzip", "watch_syslog", "watch_jsonl", "watch_csv", "glob", "cat", "range",
+      "watch_journald", "watch_auditd", "audit", "vfs_ls",
     ]
     for entry in VQLReference.entries where !skipped.contains(entry.name) {
       for value in odd {

@@ -40,12 +40,17 @@ struct VQLCommand: ParsableCommand {
   @Flag(help: "List all plugins and functions.")
   var list = false
 
+  @Flag(help: "Print the reference page of all plugins and functions (docs/vql-reference.md).")
+  var reference = false
+
   @Flag(name: .shortAndLong, help: "Show the query's log lines of level DEBUG too.")
   var verbose = false
 
   func validate() throws {
-    let asked = [query != nil, cases != nil, helpFor != nil, list].filter { $0 }.count
-    guard asked == 1 else { throw ValidationError("give a QUERY, or one of --cases, --help-for and --list") }
+    let asked = [query != nil, cases != nil, helpFor != nil, list, reference].filter { $0 }.count
+    guard asked == 1 else {
+      throw ValidationError("give a QUERY, or one of --cases, --help-for, --list and --reference")
+    }
     if let timeout, timeout < 1 { throw ValidationError("--timeout must be at least 1") }
     for pair in environment where !pair.contains("=") {
       throw ValidationError("--env expects KEY=VALUE, found \(pair)")
@@ -72,6 +77,10 @@ struct VQLCommand: ParsableCommand {
   private func perform() -> Int32 {
     if let helpFor { return explain(helpFor) }
     if list { return listAll() }
+    if reference {
+      print(VQLReference.page, terminator: "")
+      return 0
+    }
     if let cases { return runCases(cases) }
     return runQuery(query ?? "")
   }

@@ -94,7 +94,10 @@ private struct YAMLParser {
     case YAML_SCALAR_EVENT:
       let scalar = event.data.scalar
       let bytes = UnsafeBufferPointer(start: scalar.value, count: scalar.length)
-      read.event = .scalar(String(decoding: bytes, as: UTF8.self), isPlain: scalar.style == YAML_PLAIN_SCALAR_STYLE)
+      // A tag can declare a plain scalar to be text.
+      let isText = Self.text(scalar.tag) == "tag:yaml.org,2002:str"
+      let isPlain = scalar.style == YAML_PLAIN_SCALAR_STYLE && !isText
+      read.event = .scalar(String(decoding: bytes, as: UTF8.self), isPlain: isPlain)
       read.anchor = Self.text(scalar.anchor)
     case YAML_SEQUENCE_START_EVENT:
       read.event = .sequenceStart

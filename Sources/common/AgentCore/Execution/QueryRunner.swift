@@ -22,8 +22,27 @@ package struct VQLEngine: CollectorEngine {
     options.log = { [log = request.log] text in log(text.hasSuffix("\n") ? text : text + "\n") }
     options.allowsExecution = settings.allowsExecution
     options.uploader = request.uploads.map { Uploader(target: $0, operation: request.operation) }
+    options.web = web
     options.throttle = { [operation = request.operation] in operation() }
     return Session(VQLSession(options: options))
+  }
+
+  /// Queries reach the network as the agent does: its roots, its own servers' name, its proxies. Where the operator pins
+  /// certificates by thumbprint, a query cannot switch verification off.
+  private var web: VQLWebSettings {
+    var web = VQLWebSettings()
+    web.trustedRoots = settings.caCertificate + "\n" + settings.tls.rootCertificates
+    web.pinnedName = settings.pinnedServerName
+    web.mayIgnoreCertificates = settings.tls.mode == .pki
+    let proxies = settings.proxies
+    web.proxy = { isTLS, host, port in
+      let name = host.contains(":") ? "[\(host)]" : host
+      let url = try BaseURL("\(isTLS ? "https" : "http")://\(name):\(port)/")
+      return proxies.proxy(for: url).map {
+        VQLWebSettings.Proxy(host: $0.host, port: $0.port, authorization: $0.authorization)
+      }
+    }
+    return web
   }
 
   /// The `config` object: what artifacts read, in both spellings, and no secret. Made for each session, as its values

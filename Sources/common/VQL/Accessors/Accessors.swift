@@ -67,9 +67,12 @@ enum Accessors {
     "raw_file": FileAccessor(anyKind: true), "data": DataAccessor(), "scope": ScopeAccessor(),
     "gzip": PackedAccessor(), "zip": ZipAccessor(), "zip_nocase": ZipAccessor(ignoreCase: true),
     "me": ZipAccessor(ofAgent: true), "offset": OffsetAccessor(), "sparse": RangesAccessor(keepsHoles: true),
-    "ranged": RangesAccessor(keepsHoles: false), "process": ProcessAccessor(), "bzip2": PackedAccessor(isBzip2: true), "pipe": PipeAccessor(),
+    "ranged": RangesAccessor(keepsHoles: false), "process": ProcessAccessor(), "bzip2": PackedAccessor(isBzip2: true),
+    "pipe": PipeAccessor(),
     "fs": CollectionStoreAccessor(), "fs_sparse": CollectionStoreAccessor(),
   ]
+
+  static let names: [String] = byName.keys.sorted()
 
   static func find(_ name: String) throws -> any Accessor {
     guard let found = byName[name.isEmpty ? "auto" : name] else {

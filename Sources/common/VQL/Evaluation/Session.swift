@@ -89,6 +89,8 @@ package struct VQLSessionOptions: Sendable {
   package var throttle: (@Sendable () throws -> Void)?
   /// Nanoseconds between looks at files that are followed.
   package var pollInterval: Int64 = 3_000_000_000
+  /// How `http_client()` reaches the network.
+  package var web = VQLWebSettings()
   /// False refuses `execve()`.
   package var allowsExecution = true
 }

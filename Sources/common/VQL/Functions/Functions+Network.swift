@@ -1,5 +1,3 @@
-import Glibc
-
 /// What `ip()` gives.
 final class AddressObject: VQLObject {
   let address: IPAddress
@@ -82,33 +80,6 @@ extension Functions {
         scheme: call.string("scheme") ?? [], host: call.string("host") ?? [],
         path: URLText.clean(call.string("path") ?? []), query: query, fragment: call.string("fragment") ?? [])
       return .object(AddressedURL(fields))
-    },
-    FunctionSpec(
-      "host", "name*: string, server: string, type: string, prefer_go: bool, tracker_only: bool",
-      "Addresses of a name, from the system's resolver."
-    ) { call in
-      let name = String(decoding: try call.required("name"), as: UTF8.self)
-      let kind = (call.text("type") ?? "").uppercased()
-      guard ["", "A", "AAAA"].contains(kind) else { throw CallError("type \(kind) is not supported") }
-      var hints = addrinfo()
-      hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-      hints.ai_family = kind == "A" ? AF_INET : kind == "AAAA" ? AF_INET6 : AF_UNSPEC
-      var head: UnsafeMutablePointer<addrinfo>?
-      let code = call.context.outside { getaddrinfo(name, nil, &hints, &head) }
-      guard code == 0 else { throw CallError("lookup \(name): \(String(cString: gai_strerror(code)))") }
-      defer { freeaddrinfo(head) }
-      var found: [VQLValue] = []
-      var next = head
-      while let item = next {
-        if let address = item.pointee.ai_addr {
-          let raw = UnsafeRawPointer(address)
-          let isFour = item.pointee.ai_family == AF_INET
-          let bytes = (0..<(isFour ? 4 : 16)).map { raw.load(fromByteOffset: (isFour ? 4 : 8) + $0, as: UInt8.self) }
-          found.append(.string(IPAddress(bytes).text))
-        }
-        next = item.pointee.ai_next
-      }
-      return .array(found)
     },
   ]
 }

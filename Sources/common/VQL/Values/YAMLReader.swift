@@ -19,7 +19,15 @@ enum YAMLReader {
     case .sequence(let items): return .array(items.map(value))
     case .mapping(let pairs):
       let dict = VQLDict()
-      for pair in pairs { dict.set(name(pair.key), value(pair.value)) }
+      var merged: [VQLValue] = []
+      for pair in pairs {
+        let (name, value) = (name(pair.key), value(pair.value))
+        if name == "<<" { merged += Printf.operands(value) } else { dict.set(name, value) }
+      }
+      // `<<`: members of other mappings that this one has not itself.
+      for case .dict(let other) in merged {
+        other.eachMember { if dict.shape.find($0) == nil { dict.set($0, $1) } }
+      }
       return .dict(dict)
     }
   }
