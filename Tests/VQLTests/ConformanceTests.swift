@@ -24,4 +24,6 @@ final class ConformanceTests: XCTestCase {
   func testLanguageAndBuiltins() throws { try check("cases") }
   func testArtifacts() throws { try check("cases-artifacts") }
   func testLinuxEndpoint() throws { try check("cases-linux") }
+  /// Not recorded: what the description of the language decides.
+  func testDerived() throws { try check("cases-derived") }
 }
