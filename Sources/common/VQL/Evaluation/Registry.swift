@@ -14,7 +14,7 @@ enum Registry {
     let lists = [
       Plugins.control, Plugins.collections, Plugins.streams, Plugins.files, Plugins.parsers, Plugins.host,
       Plugins.processes, Plugins.execution, Plugins.databases, Plugins.network, Plugins.tracker, Plugins.watchers,
-      Plugins.http, Plugins.journal, Plugins.audit, Plugins.rare,
+      Plugins.http, Plugins.journal, Plugins.audit, Plugins.rare, Plugins.yara,
     ]
     return Dictionary(lists.joined().map { ($0.signature.name, $0) }, uniquingKeysWith: { first, _ in first })
   }()

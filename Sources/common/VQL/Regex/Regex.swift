@@ -17,6 +17,14 @@ final class Regex {
     machine = ThreadMachine(program, slots: parser.groupNames.count * 2)
   }
 
+  /// A pattern over bytes, from a tree: each byte is a character.
+  init(binary node: RegexNode, text: String) throws {
+    program = try RegexProgram(node, pattern: text, isBinary: true)
+    groupNames = [nil]
+    automaton = LazyAutomaton(program)
+    machine = ThreadMachine(program, slots: 2)
+  }
+
   var groupCount: Int { groupNames.count - 1 }
 
   /// Whether the pattern matches anywhere.

@@ -15,7 +15,10 @@ struct RegexProgram {
   private var sets: [CharacterRanges] = []
   /// First code point of each class; code points of one class are treated alike by the whole pattern.
   private(set) var classStarts: [UInt32] = [0]
-  private var asciiClasses: [UInt16] = []
+  /// The class of each byte that is a character of its own.
+  private var byteClasses: [UInt16] = []
+  /// Each byte is a character, whatever its value; otherwise the input is UTF-8.
+  private let isBinary: Bool
   /// Per set, whether each class is in it.
   private(set) var members: [[Bool]] = []
   private(set) var newlineClass = 0
@@ -23,7 +26,8 @@ struct RegexProgram {
 
   var classCount: Int { classStarts.count }
 
-  init(_ node: RegexNode, pattern: String) throws {
+  init(_ node: RegexNode, pattern: String, isBinary: Bool = false) throws {
+    self.isBinary = isBinary
     try emit(.capture(node, 0), pattern)
     code.append(.match)
     buildClasses()
@@ -100,7 +104,7 @@ struct RegexProgram {
       }
     }
     classStarts = starts.sorted()
-    asciiClasses = (0..<128).map { UInt16(searchClass($0)) }
+    byteClasses = (0..<256).map { UInt16(searchClass($0)) }
     members = sets.map { set in
       var flags = [Bool](repeating: false, count: classStarts.count)
       for range in set.ranges {
@@ -128,14 +132,14 @@ struct RegexProgram {
 
   @inline(__always)
   func classOf(_ scalar: UInt32) -> Int {
-    scalar < 128 ? Int(asciiClasses[Int(scalar)]) : searchClass(scalar)
+    scalar < 128 ? Int(byteClasses[Int(scalar)]) : searchClass(scalar)
   }
 
   /// The class of the character at a place and its length; a bad byte is U+FFFD.
   @inline(__always)
   func classAt(_ input: UnsafeBufferPointer<UInt8>, _ place: Int) -> (Int, Int) {
     let byte = input[place]
-    if byte < 128 { return (Int(asciiClasses[Int(byte)]), 1) }
+    if byte < 128 || isBinary { return (Int(byteClasses[Int(byte)]), 1) }
     let (scalar, length) = UTF8Text.decode(input, at: place)
     return (searchClass(scalar ?? 0xFFFD), length)
   }
