@@ -8,13 +8,13 @@ struct Benchmarks: AsyncParsableCommand {
     commandName: "benchmarks",
     abstract: "Measures the executables of the release build and the libraries they are made of.",
     discussion: "Build with -c release. Everything runs on loopback and in a temporary directory.",
-    subcommands: [Run.self, EngineProbe.self, Soak.self], defaultSubcommand: Run.self)
+    subcommands: [Run.self, EngineProbe.self, QueryProbe.self, Soak.self], defaultSubcommand: Run.self)
 
   /// All benchmarks, in the order in which they run.
   static let all: [Benchmark] = [
     .warmOpen, .coldOpen, .linkWarm, .linkCold, .forgedBodies, .coldBurst, .workerRestart, .workerKilled, .checkIn,
     .monitoringRows, .tlsPost, .idleReaders, .taskLatency,
-    .storeRows, .largeStore, .queries, .engineStart, .agentStart,
+    .storeRows, .largeStore, .queries, .jsonLines, .hashTree, .engineStart, .agentStart,
   ]
 }
 
@@ -39,13 +39,16 @@ struct Run: AsyncParsableCommand {
   @Option(help: "Waiting readers for the memory figure.")
   var readers: Int?
 
+  @Option(help: "MiB of the file of JSON lines; default 1024, with --quick 64.")
+  var jsonlMib: Int?
+
   func run() async throws {
     if list {
       for benchmark in Benchmarks.all { print(benchmark.name.padded(to: 20) + benchmark.abstract) }
       return
     }
     let chosen = try chosen()
-    let settings = try Settings(quick: quick, bin: bin, readers: readers)
+    let settings = try Settings(quick: quick, bin: bin, readers: readers, bulkMegabytes: jsonlMib)
     defer { settings.clean() }
     let machine = Machine()
     if !json { print(machine.header) }

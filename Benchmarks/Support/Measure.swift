@@ -79,9 +79,14 @@ enum ProcessStatus {
   }
 
   /// Resident bytes.
-  static func residentBytes(_ pid: Int32) throws -> Double {
+  static func residentBytes(_ pid: Int32) throws -> Double { try bytes("VmRSS:", pid) }
+
+  /// The most bytes that were resident at a time.
+  static func peakBytes(_ pid: Int32) throws -> Double { try bytes("VmHWM:", pid) }
+
+  private static func bytes(_ field: String, _ pid: Int32) throws -> Double {
     let text = try String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)
-    for line in text.split(separator: "\n") where line.hasPrefix("VmRSS:") {
+    for line in text.split(separator: "\n") where line.hasPrefix(field) {
       let parts = line.split(whereSeparator: { $0 == " " || $0 == "\t" })
       if parts.count > 1, let kibibytes = Double(parts[1]) { return kibibytes * 1024 }
     }

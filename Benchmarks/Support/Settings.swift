@@ -8,9 +8,12 @@ struct Settings: Sendable {
   /// A folder of this run.
   let scratch: URL
   let readers: Int
+  /// Size of the file of JSON lines, MiB.
+  let bulkMegabytes: Int
 
-  init(quick: Bool, bin: String?, readers: Int?) throws {
+  init(quick: Bool, bin: String?, readers: Int?, bulkMegabytes: Int? = nil) throws {
     self.quick = quick
+    self.bulkMegabytes = max(1, bulkMegabytes ?? (quick ? 64 : 1024))
     let own = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
     self.bin = bin.map { URL(fileURLWithPath: $0) } ?? own
     // Short: socket paths below it are limited to 107 bytes.
