@@ -22,22 +22,24 @@ final class FuzzTests: XCTestCase {
   }
   private static let banned = [
     "sleep", "clock", "diff", "pskill", "rm", "execve", "copy", "write_", "delay", "host", "tempdir", "upload",
-    "atexit",
-    "watch",
+    "atexit", "watch", "audit", "generate", "proc_yara", "http_client", "upload", "vfs_ls",
   ]
+  private static let files = ["cases", "cases-linux", "cases-derived"]
 
   func testMixedQueriesNeitherCrashNorHang() throws {
     let variables = ProcessInfo.processInfo.environment
     let count = Int(variables["VQL_FUZZ_COUNT"] ?? "") ?? 3000
     let seed = UInt64(variables["VQL_FUZZ_SEED"] ?? "") ?? 1
     let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Fixtures")
-    let data = try Data(contentsOf: folder.appendingPathComponent("cases.json"))
-    guard case .dict(let file)? = JSONReader.value(Array(data)), case .array(let cases)? = file["cases"] else {
-      return XCTFail("no cases")
-    }
-    let queries = cases.compactMap { item -> String? in
-      guard case .dict(let dict) = item else { return nil }
-      return dict["query"]?.string
+    let queries = try Self.files.flatMap { name -> [String] in
+      let data = try Data(contentsOf: folder.appendingPathComponent(name + ".json"))
+      guard case .dict(let file)? = JSONReader.value(Array(data)), case .array(let cases)? = file["cases"] else {
+        throw CallError("no cases in \(name)")
+      }
+      return cases.compactMap { item in
+        guard case .dict(let dict) = item else { return nil }
+        return dict["query"]?.string
+      }
     }
     let slowest = try onLargeStack { Self.run(queries, count, seed) }
     XCTAssertLessThan(slowest, 20)
