@@ -29,6 +29,13 @@ extension Functions {
     },
     FunctionSpec("enumerate", "items: any", "An array of all values so far.") { call in
       let value = call.materialized("items") ?? .null
+      guard call.context.reserve(value.footprint()) else {
+        // One line, not one for each further value.
+        if call.shouldLog(Array("memory".utf8), seconds: 3600) {
+          call.log("the values exceed the memory limit of \(call.context.options.memoryLimit) bytes")
+        }
+        return call.cell ?? .null
+      }
       var list: [VQLValue] = []
       if case .array(let known)? = call.cell { list = known }
       // Taken out of the cell while it grows, so that the array is not copied.

@@ -258,6 +258,7 @@ final class KeyedRows: VQLObject {
   private var scope: Scope?
   private var rows: [[UInt8]: VQLValue] = [:]
   private var loaded: Int64 = .min
+  private var reserved = 0
 
   init(_ period: Int64, _ key: String, _ source: RowSource?, _ scope: Scope) {
     self.period = period <= 0 ? 60 : period
@@ -272,8 +273,18 @@ final class KeyedRows: VQLObject {
     if loaded == .min || now - loaded >= period {
       loaded = now
       rows = [:]
+      let context = scope.context
+      context.release(reserved)
+      reserved = 0
       source?.run(self.scope ?? scope) { row in
-        if let value = Members.get(row, key, scope) { rows[value.resolved.text] = row }
+        guard let value = Members.get(row, key, scope) else { return true }
+        let size = row.footprint() + 64
+        guard context.reserve(size) else {
+          context.log(.error, "memoize: the rows exceed the memory limit of \(context.options.memoryLimit) bytes.")
+          return false
+        }
+        reserved += size
+        rows[value.resolved.text] = row
         return true
       }
     }
