@@ -44,6 +44,11 @@ final class HostileFilesTests: XCTestCase {
     let found = try rows("SELECT count() AS N FROM glob(globs='**1000', root='\(folder)') GROUP BY 1", log: log)
     XCTAssertEqual(found.count, 1)
     XCTAssertTrue(log.all.contains { $0.contains("Globber:") && $0.contains("name too long") }, "\(log.all.count)")
+    // Too deep for a path: back up step by step.
+    for _ in 0..<250 {
+      XCTAssertEqual(chdir(".."), 0)
+      XCTAssertEqual(rmdir("a-name-of-twenty-byte"), 0)
+    }
   }
 
   func testFilesThatVanishAreLogLines() throws {
