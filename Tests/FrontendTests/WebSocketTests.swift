@@ -154,6 +154,28 @@ final class WebSocketTests: XCTestCase {
   }
 
   /// H-23: pings come, and without a pong the connection ends.
+  /// Bytes that come while the connection changes from HTTP to websocket, and connections that break just then: a fuzzer
+  /// once ended the process so.
+  func testBytesBehindAnUpgrade() async throws {
+    let server = try await TestServer()
+    let request =
+      "GET /control HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+      + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    for round in 0..<200 {
+      let client = try await RawClient.connect(port: server.port)
+      client.channel.write(ByteBuffer(string: request), promise: nil)
+      client.channel.flush()
+      for _ in 0..<(round % 8) { client.channel.writeAndFlush(ByteBuffer(string: request), promise: nil) }
+      client.channel.close(promise: nil)
+    }
+    try await eventually("all connections end") { server.connections.count == 0 }
+    let client = try await RawClient.connect(port: server.port)
+    try await client.send(request)
+    try await client.read(to: "101 Switching Protocols")
+    await client.close()
+    await server.stop()
+  }
+
   func testPingsAndSilence() async throws {
     var limits = WebSocketLimits()
     limits.pingInterval = .milliseconds(300)

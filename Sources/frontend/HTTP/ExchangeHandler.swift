@@ -40,6 +40,9 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
   private var keepAlive = true
   /// The process is stopping: this connection ends with its next answer.
   private var isDraining = false
+  /// The connection becomes a websocket, and what came meanwhile.
+  private var isUpgrading = false
+  private var heldBack: [NIOAny] = []
   /// The request counts as one in flight.
   private var isCounted = false
   /// The number of the request that may be answered; 0 when none.
@@ -128,6 +131,8 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
   // MARK: request
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    // The decoder has left: these are bytes, and the websocket's.
+    if isUpgrading { return holdBack(data) }
     switch unwrapInboundIn(data) {
     case .head(let head): receive(head)
     case .body(let part): receive(part)
@@ -270,10 +275,24 @@ final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
     router.handle(route, exchange, body, tooLarge: action == .tooLarge)
   }
 
+  /// Bytes that come while the connection changes hands; more than a socket's buffer of them is no agent.
+  private func holdBack(_ data: NIOAny) {
+    if heldBack.count < 64 { heldBack.append(data) } else { abort() }
+  }
+
+  func removeHandler(context: ChannelHandlerContext, removalToken: ChannelHandlerContext.RemovalToken) {
+    let held = heldBack
+    heldBack = []
+    for data in held { context.fireChannelRead(data) }
+    if !held.isEmpty { context.fireChannelReadComplete() }
+    context.leavePipeline(removalToken: removalToken)
+  }
+
   /// Hands the connection over to a websocket (http.md §7).
   private func upgrade(_ head: HTTPRequestHead, _ route: Route, _ context: ChannelHandlerContext) {
     WebSocketUpgrade.answer(head, router, connection) { [self] headers in
       guard let headers, self.context != nil else { return process(head, route, .process, context) }
+      isUpgrading = true
       machine.close()
       settle()
       let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
