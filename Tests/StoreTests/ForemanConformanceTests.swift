@@ -208,8 +208,8 @@ final class ForemanConformanceTests: XCTestCase {
   func testConditionsAreMetLater() async throws {
     try await forEachStore { store in
       let agent = try await store.enrolled(TestAgent())
-      try await store.createHunt(try newHunt { $0.label = "web" }, by: alice)
-      try await store.createHunt(try newHunt { $0.system = "linux" }, by: alice)
+      _ = try await store.createHunt(try newHunt { $0.label = "web" }, by: alice)
+      _ = try await store.createHunt(try newHunt { $0.system = "linux" }, by: alice)
       let foreman = try await foreman(store)
       let nothing = try await look(store, agent, foreman, 0)
       XCTAssertEqual(nothing, [])

@@ -29,13 +29,6 @@ final class ZlibTests: XCTestCase {
   }
 }
 
-final class EnvelopeScanTests: XCTestCase {
-  func testFieldsOfOtherTypesAreRefused() {
-    XCTAssertThrowsError(try EnvelopeScan([0x10, 0x01]), "field 2 as a varint")
-    XCTAssertThrowsError(try EnvelopeScan([0x32, 0x01, 0x00]), "field 6 as bytes")
-    XCTAssertNoThrow(try EnvelopeScan([0x5a, 0x01, 0x00, 0x58, 0x00]))
-  }
-
   func testLengthsAreChecked() {
     XCTAssertThrowsError(try EnvelopeScan([0x12, 0x05, 0x01]))
     XCTAssertThrowsError(try EnvelopeScan([0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]))
@@ -59,6 +52,14 @@ final class EnvelopeScanTests: XCTestCase {
     XCTAssertEqual(scan.encryptedCipher.count, 1)
     XCTAssertThrowsError(try EnvelopeScan([0xdb, 0x0c, 0x08, 0x01]), "an open group")
     XCTAssertThrowsError(try EnvelopeScan([0xdc, 0x0c]), "the end of no group")
+  }
+
+  /// Protobuf takes a known field of another wire type for an unknown one.
+  func testOtherWireTypesAreUnknownFields() throws {
+    let scan = try EnvelopeScan([0x10, 0x07, 0x12, 0x01, 0xaa, 0x10, 0x09, 0x32, 0x01, 0x05])
+    XCTAssertEqual(scan.encryptedCipher, 4..<5)
+    XCTAssertEqual(scan.apiVersion, 0)
+    XCTAssertTrue(try EnvelopeScan([0x10, 0x07]).isEmpty)
   }
 
   func testNoBytesCrash() {

@@ -1,6 +1,7 @@
 /// Where the fields of a serialized ClientCommunication lie (wire.md §1), found without copying or decoding it.
 ///
-/// The last value of a field wins, unknown fields and padding are stepped over, in time linear in the body. This is
+/// The last value of a field wins; unknown fields, padding and known fields of another wire type (which protobuf takes for
+/// unknown ones) are stepped over, in time linear in the body. This is
 /// all that a frontend ever learns of a body: it needs no key, and `encryptedCipher` is what routing hashes.
 package struct EnvelopeScan: Equatable, Sendable {
   package var encrypted: Range<Int> = 0..<0
@@ -15,7 +16,7 @@ package struct EnvelopeScan: Equatable, Sendable {
 
   package init() {}
 
-  /// - Throws: `WireReader.Malformed` when the bytes are not a protobuf message, or a field has another wire type.
+  /// - Throws: `WireReader.Malformed` when the bytes are not a protobuf message.
   package init(_ body: UnsafeRawBufferPointer) throws(WireReader.Malformed) {
     var reader = WireReader(body)
     while let (number, value) = try reader.next() {
@@ -26,7 +27,6 @@ package struct EnvelopeScan: Equatable, Sendable {
       case (8, .bytes(let range)): packetIV = range
       case (9, .bytes(let range)): encryptedCipherMetadata = range
       case (10, .bytes(let range)): fullHMAC = range
-      case (1, _), (2, _), (6, _), (8, _), (9, _), (10, _): throw WireReader.Malformed()
       default: break
       }
     }

@@ -6,7 +6,7 @@ enum YAMLReader {
   static func value(_ text: [UInt8]) throws -> VQLValue {
     do {
       return value(try YAMLNode.parse(text, uniqueKeys: false))
-    } catch let error as YAMLError {
+    } catch {
       // An empty document is null, as in other readers.
       if error.reason == .empty { return .null }
       throw CallError("yaml: \(error)")
