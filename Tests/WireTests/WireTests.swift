@@ -29,6 +29,7 @@ final class ZlibTests: XCTestCase {
   }
 }
 
+final class EnvelopeScanTests: XCTestCase {
   func testLengthsAreChecked() {
     XCTAssertThrowsError(try EnvelopeScan([0x12, 0x05, 0x01]))
     XCTAssertThrowsError(try EnvelopeScan([0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]))
