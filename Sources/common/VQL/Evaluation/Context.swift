@@ -91,6 +91,11 @@ final class Context {
   func operation() -> Bool {
     statistics.rowsScanned &+= 1
     if let turns, turns.others > 0, statistics.rowsScanned & 0xFF == 0 { yieldTurn() }
+    return step()
+  }
+
+  /// A piece of work that makes no row, such as reading one directory: held back and ended as operations are.
+  func step() -> Bool {
     if let throttle = options.throttle {
       do { try throttle() } catch {
         if failure == nil { failure = error }

@@ -135,7 +135,7 @@ struct Globber {
 
   /// Reports a directory's hits and returns the directories to enter; nil when no more rows are wanted.
   private mutating func visit(_ directory: Directory, _ emit: RowSink) -> [Directory]? {
-    if scope.context.isStopped { return nil }
+    guard scope.context.step() else { return nil }
     let entries: [DirectoryEntry]
     do {
       entries = try accessor.list(directory.path, scope).sorted { $0.name.lexicographicallyPrecedes($1.name) }
