@@ -12,7 +12,7 @@ MR_PRODUCTS=(frontend crypto-worker agent microraptor)
 MR_BUILD_PACKAGES=(libssl-dev libzmq3-dev libsqlite3-dev libpq-dev zlib1g-dev libyaml-dev pkg-config ca-certificates curl)
 
 # Debian packages that only the tests need.
-MR_TEST_PACKAGES=(openssl postgresql curl nginx-light haproxy tinyproxy)
+MR_TEST_PACKAGES=(openssl postgresql curl nginx-light haproxy tinyproxy iproute2 procps tzdata)
 
 mr_say() { printf '==> %s\n' "$*"; }
 
