@@ -35,12 +35,20 @@ final class RunningProcess: Sendable {
     let pipe = Pipe()
     process.standardOutput = pipe
     process.standardError = pipe
-    pipe.fileHandleForReading.readabilityHandler = { [weak self] handle in
-      let data = handle.availableData
-      if data.isEmpty { handle.readabilityHandler = nil }
-      self?.take(data)
-    }
     try process.run()
+    read(pipe.fileHandleForReading)
+  }
+
+  /// On a thread of its own: a dispatch source on a pipe that ends now and then takes the whole process with it when many
+  /// processes are killed.
+  private func read(_ handle: FileHandle) {
+    Thread.detachNewThread { [weak self] in
+      while true {
+        let data = handle.availableData
+        self?.take(data)
+        if data.isEmpty { return }
+      }
+    }
   }
 
   private func take(_ data: Data) {
