@@ -8,29 +8,11 @@ struct PGFlowRef: Hashable {
 }
 
 /// One row of `flows` while a group works on it under the client's lock, and what becomes of the task that started it.
-/// The rules are `FlowDraft`'s. Used by one task.
+/// Used by one task.
 final class PGFlowDraft {
-  enum TaskChange: Equatable {
-    case running
-    case revive
-    case end(TaskState, at: Timestamp)
-    case requeue
-  }
-
   let key: Int64
   let id: FlowID
-  private(set) var state: FlowState
-  private(set) var totals = FlowTotals()
-  var nextLog: Int64
-  /// When the agent was asked about it without having answered.
-  private(set) var askedAt: Timestamp?
-  private(set) var isLost: Bool
-  private(set) var endedAt: Timestamp?
-  private(set) var heardAt: Timestamp?
-  private(set) var stats: Data?
-  private(set) var errorText: String?
-  private(set) var taskChanges: [TaskChange] = []
-  private let cancelRequested: Bool
+  private(set) var life: FlowLife
   /// The state of the task that is still open; known when the group has an answer "unknown flow".
   var openTask: TaskState?
 
@@ -88,131 +70,63 @@ final class PGFlowDraft {
     UPDATE flows SET state = 3, lost = true, error = $3::bytea, ended_at = $2::bigint
     FROM asked WHERE flows.id = asked.flow AND asked.state = 1
     """
-  static let noStatusText = "The agent does not answer status questions; whether it got the request is not known"
 
   /// - Parameter row: of `sqlLoad`.
   init(_ row: PGRow, _ id: FlowID) {
     self.id = id
     key = row.int(2)
-    state = FlowState(rawValue: row.int(3)) ?? .waiting
-    nextLog = row.int(4)
-    askedAt = row.optionalTime(5)
-    isLost = row.bool(6)
-    cancelRequested = row.bool(7)
-    endedAt = row.optionalTime(8)
+    life = FlowLife(
+      state: FlowState(rawValue: row.int(3)) ?? .waiting, nextLog: row.int(4), askedAt: row.optionalTime(5),
+      isLost: row.bool(6), cancelRequested: row.bool(7), endedAt: row.optionalTime(8))
   }
 
   /// The agent spoke: the task is no longer anybody's to send.
-  func heard(at: Timestamp) {
-    heardAt = at
-    askedAt = nil
-    if state == .waiting {
-      state = .running
-      taskChanges.append(.running)
-    }
-  }
+  func heard(at: Timestamp) { life.heard(at: at) }
 
-  /// Takes up stats of a flow the agent knows.
-  /// - Returns: whether the flow ended now.
+  /// Log lines up to this number are stored.
+  func logged(upTo line: Int64) { life.nextLog = max(life.nextLog, line) }
+
+  /// See ``FlowLife/progressed(_:stats:at:)``.
   func progressed(_ progress: FlowProgress, stats: Data, at: Timestamp) -> Bool {
-    if state.hasEnded {
-      guard isLost else { return false }
-      isLost = false
-      state = .running
-      endedAt = nil
-      errorText = ""
-      taskChanges.append(.revive)
-    }
-    totals = progress.totals
-    self.stats = stats
-    if progress.hasError { errorText = progress.errorText }
-    guard progress.isComplete else { return false }
-    if progress.hasError {
-      state = cancelRequested ? .cancelled : .error
-    } else {
-      state = .finished
-    }
-    end(at: at)
-    return true
+    life.progressed(progress, stats: stats, at: at)
   }
 
-  /// The agent said UNKNOWN_FLOW (see `FlowDraft.isUnknownToAgent`).
-  /// - Returns: whether its task waits again.
+  /// See ``FlowLife/isUnknownToAgent(_:at:openTask:)``.
   func isUnknownToAgent(_ text: String, at: Timestamp) -> Bool {
-    guard !state.hasEnded else { return false }
-    if state == .waiting {
-      guard askedAt != nil, openTask == .leased else { return false }
-      askedAt = nil
-      heardAt = at
-      guard cancelRequested else {
-        taskChanges.append(.requeue)
-        return true
-      }
-      state = .cancelled
-    } else {
-      heardAt = at
-      isLost = !cancelRequested
-      state = cancelRequested ? .cancelled : .error
-      errorText = text.isEmpty ? "The agent does not know the flow any more" : text
-    }
-    end(at: at)
-    return false
+    let openTask = openTask
+    return life.isUnknownToAgent(text, at: at) { openTask }
   }
 
-  /// The agent has answered the question of this time (see `FlowDraft.answered`).
-  /// - Returns: whether its task waits again.
+  /// See ``FlowLife/answered(question:at:openTask:)``.
   func answered(question: Timestamp, at: Timestamp) -> Bool {
-    guard state == .waiting, askedAt == question else { return false }
-    return isUnknownToAgent("", at: at)
-  }
-
-  private func end(at: Timestamp) {
-    endedAt = endedAt ?? at
-    let task: TaskState =
-      switch state {
-      case .cancelled: .cancelled
-      case .error: .failed
-      case .expired: .expired
-      case .finished, .running, .waiting: .finished
-      }
-    taskChanges.append(.end(task, at: at))
+    let openTask = openTask
+    return life.answered(question: question, at: at) { openTask }
   }
 
   /// Whether the group changed it; what only a re-sent list named stays as it is.
-  var isChanged: Bool { heardAt != nil || !taskChanges.isEmpty }
-
-  /// As the completion event says it.
-  var displayed: String {
-    switch state {
-    case .finished: "FINISHED"
-    case .error: "ERROR"
-    case .cancelled: "CANCELLED"
-    case .expired: "EXPIRED"
-    case .waiting, .running: "RUNNING"
-    }
-  }
+  var isChanged: Bool { life.heardAt != nil || !life.taskChanges.isEmpty }
 
   /// The statements that save these drafts and change their tasks, in order.
   static func saving(_ drafts: [PGFlowDraft]) -> [PGStatement] {
     guard !drafts.isEmpty else { return [] }
-    let totals = drafts.map { $0.stats == nil ? nil : try? JSONEncoder().encode($0.totals) }
+    let lives = drafts.map(\.life)
     let save = PGStatement(
       sqlSave,
       [
-        .ints(drafts.map(\.key)), .ints(drafts.map(\.state.rawValue)), .ints(drafts.map(\.nextLog)),
-        .bools(drafts.map(\.isLost)), .optionalInts(drafts.map { $0.heardAt?.microseconds }),
-        .optionalInts(drafts.map { $0.endedAt?.microseconds }), .optionalBlobs(drafts.map(\.stats)),
-        .optionalBlobs(totals), .optionalBlobs(drafts.map { $0.errorText.map { Data($0.utf8) } }),
+        .ints(drafts.map(\.key)), .ints(lives.map(\.state.rawValue)), .ints(lives.map(\.nextLog)),
+        .bools(lives.map(\.isLost)), .optionalInts(lives.map { $0.heardAt?.microseconds }),
+        .optionalInts(lives.map { $0.endedAt?.microseconds }), .optionalBlobs(lives.map(\.stats)),
+        .optionalBlobs(lives.map(\.encodedTotals)), .optionalBlobs(lives.map { $0.errorText.map { Data($0.utf8) } }),
       ])
-    let rounds = drafts.map(\.taskChanges.count).max() ?? 0
+    let rounds = lives.map(\.taskChanges.count).max() ?? 0
     return [save] + (0..<rounds).flatMap { changes(of: drafts, round: $0) }
   }
 
   private static func changes(of drafts: [PGFlowDraft], round: Int) -> [PGStatement] {
     var simple: [String: [Int64]] = [:]
     var ended: (flows: [Int64], states: [Int64], times: [Int64]) = ([], [], [])
-    for draft in drafts where round < draft.taskChanges.count {
-      switch draft.taskChanges[round] {
+    for draft in drafts where round < draft.life.taskChanges.count {
+      switch draft.life.taskChanges[round] {
       case .running: simple[sqlRunning, default: []].append(draft.key)
       case .revive: simple[sqlRevive, default: []].append(draft.key)
       case .requeue: simple[sqlRequeue, default: []].append(draft.key)

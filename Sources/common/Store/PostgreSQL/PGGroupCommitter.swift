@@ -5,15 +5,13 @@ import PublicIdentity
 actor PGGroupCommitter {
   private struct Waiting: Sendable {
     var submission: PreparedSubmission
-    var bytes: Int
     var deadline: ContinuousClock.Instant
     var continuation: CheckedContinuation<IngestResult, any Error>
   }
 
   private let client: PGClient
   private let options: StoreOptions
-  private var waiting: [Waiting] = []
-  private var waitingBytes = 0
+  private var waiting = GroupQueue<Waiting>()
   private var senders = 0
   private var isRunning = false
   /// Submissions that wait for somebody else's lock, beside the groups.
@@ -33,14 +31,13 @@ actor PGGroupCommitter {
   /// Stores a submission within the next group and returns after the commit.
   func submit(_ submission: PreparedSubmission) async throws -> IngestResult {
     guard !isClosed else { throw StoreError(.unavailable, "the store is closed") }
-    guard waiting.count < options.maximumWaiting, waitingBytes <= options.maximumWaitingBytes else {
+    guard !waiting.isFull(options) else {
       throw StoreError(.busy, "\(waiting.count) submissions wait for PostgreSQL; it is too slow or away")
     }
     return try await withCheckedThrowingContinuation { continuation in
       waiting.append(
-        Waiting(
-          submission: submission, bytes: submission.bytes, deadline: client.deadline, continuation: continuation))
-      waitingBytes += submission.bytes
+        Waiting(submission: submission, deadline: client.deadline, continuation: continuation),
+        bytes: submission.bytes)
       guard !isRunning else { return }
       isRunning = true
       Task { await drain() }
@@ -61,7 +58,7 @@ actor PGGroupCommitter {
   private func drain() async {
     while !waiting.isEmpty {
       await gather()
-      let group = takeGroup()
+      let group = waiting.takeGroup(options)
       let start = ContinuousClock.now
       await commit(group)
       rhythm = (senders, ContinuousClock.now - start)
@@ -84,20 +81,6 @@ actor PGGroupCommitter {
     guard !isRunning, patient == 0 else { return }
     for closer in closers { closer.resume() }
     closers = []
-  }
-
-  private func takeGroup() -> [Waiting] {
-    var count = 0
-    var bytes = 0
-    for item in waiting.prefix(options.maximumGroup) {
-      if count > 0, bytes + item.bytes > options.maximumGroupBytes { break }
-      count += 1
-      bytes += item.bytes
-    }
-    let group = Array(waiting.prefix(count))
-    waiting.removeFirst(count)
-    waitingBytes -= bytes
-    return group
   }
 
   private func commit(_ group: [Waiting]) async {
@@ -144,8 +127,7 @@ actor PGGroupCommitter {
       let now = ContinuousClock.now
       let patient = group.filter { $0.deadline > now }
       for item in group where item.deadline <= now { item.continuation.resume(throwing: failure) }
-      waiting.insert(contentsOf: patient, at: 0)
-      waitingBytes += patient.reduce(0) { $0 + $1.bytes }
+      waiting.putBack(patient) { $0.submission.bytes }
     } else if failure.isTransient || group.count == 1 {
       if failure.isTransient { lastFailure = failure }
       for item in group { item.continuation.resume(throwing: failure) }

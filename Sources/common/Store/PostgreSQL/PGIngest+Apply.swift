@@ -32,7 +32,6 @@ extension PGIngest {
     var tableVersion: Int64?
     var at: Timestamp { submission.receivedAt }
     var org: String { submission.client.org }
-    var clientText: String { JSONText.literal(submission.client.id.rawValue) }
   }
 
   private mutating func apply(_ effect: JobEffect, _ scope: Scope, _ result: inout IngestResult) throws {
@@ -97,15 +96,17 @@ extension PGIngest {
   private mutating func store(_ part: LogPart, _ scope: Scope, _ result: inout IngestResult) throws {
     let flow = try spoken(part.flow, scope)
     let ref = PGLogRef(flow: flow.key, firstID: part.firstID, jsonl: part.jsonl)
-    if part.firstID < flow.nextLog, !part.isChild, knownLogs.contains(ref) {
+    if part.firstID < flow.life.nextLog, !part.isChild, knownLogs.contains(ref) {
       result.duplicateParts += 1
       return
     }
     knownLogs.insert(ref)
     writes.logs.append(flow.key, part.firstID, part.count, part.jsonl, at: scope.at)
-    flow.nextLog = max(flow.nextLog, part.firstID.addingClamped(part.count))
+    flow.logged(upTo: part.firstID.addingClamped(part.count))
     result.logs += Int(part.count)
-    if let alert = part.alert { try event(ArtifactName.alerts, alert, scope) }
+    if let alert = part.alert {
+      try event(MonitoringPart(kind: .rows, artifact: ArtifactName.alerts, jsonl: alert, count: 1), scope)
+    }
   }
 
   private mutating func store(_ stats: Proto_FlowStats, of id: FlowID, _ scope: Scope) throws {
@@ -120,19 +121,7 @@ extension PGIngest {
     let flow = try spoken(id, scope)
     let bytes: [UInt8] = (try? stats.serializedBytes()) ?? []
     guard flow.progressed(progress, stats: Data(bytes), at: scope.at) else { return }
-    let text = JSONText.literal(id.text)
-    let state = JSONText.literal(flow.displayed)
-    try event(
-      ArtifactName.flowCompletion,
-      JSONText.row([
-        ("Timestamp", String(scope.at.seconds)),
-        ("Flow", "{\"session_id\":\(text),\"state\":\(state),\"total_collected_rows\":\(flow.totals.rows)}"),
-        ("FlowId", text), ("ClientId", scope.clientText),
-      ]), scope)
-  }
-
-  private mutating func event(_ artifact: String, _ row: Data, _ scope: Scope) throws {
-    try event(MonitoringPart(kind: .rows, artifact: artifact, jsonl: row, count: 1), scope)
+    try event(.completion(of: id, flow.life, client: scope.submission.client, at: scope.at), scope)
   }
 
   private mutating func event(_ part: MonitoringPart, _ scope: Scope) throws {
@@ -160,13 +149,6 @@ extension PGIngest {
     uploads[ref] = upload
     writes.add(piece, upload, flow: flow.key, path: path)
     guard piece.isLast, !wasDone else { return }
-    try event(
-      ArtifactName.uploadCompletion,
-      JSONText.row([
-        ("Timestamp", String(scope.at.seconds)), ("ClientId", scope.clientText),
-        ("VFSPath", JSONText.literal(path)), ("UploadName", JSONText.literal(piece.clientPath)),
-        ("Accessor", JSONText.literal(piece.accessor)), ("Size", String(piece.size)),
-        ("UploadedSize", String(piece.storedSize)),
-      ]), scope)
+    try event(.completion(of: piece, storedAt: path, client: scope.submission.client, at: scope.at), scope)
   }
 }

@@ -246,7 +246,7 @@ extension PGIngest {
     var logs: [PGLogRef] = []
     eachFreshEffect { effect, _, client in
       guard case .log(let part) = effect, !part.isChild,
-        let flow = flows[PGFlowRef(client: client, flow: part.flow)], part.firstID < flow.nextLog
+        let flow = flows[PGFlowRef(client: client, flow: part.flow)], part.firstID < flow.life.nextLog
       else { return }
       logs.append(PGLogRef(flow: flow.key, firstID: part.firstID, jsonl: part.jsonl))
     }
@@ -262,7 +262,7 @@ extension PGIngest {
     guard !clients.isEmpty else { return }
     for (client, at) in clients {
       transaction.write(
-        PGFlowDraft.sqlForgetQuestions, [.int(client), .time(at), .bytes(Data(PGFlowDraft.noStatusText.utf8))])
+        PGFlowDraft.sqlForgetQuestions, [.int(client), .time(at), .bytes(Data(FlowLife.noStatusText.utf8))])
     }
     let known = Set(flows.keys)
     guard !known.isEmpty else { return }

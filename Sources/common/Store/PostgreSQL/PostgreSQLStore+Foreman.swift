@@ -101,7 +101,7 @@ extension PostgreSQLStore {
     let due = foreman.confirm(look, standing(row), for: client, now: now)
     if due.interrogates {
       let flow = FlowID.make(at: now)
-      let task = try PGPreparedTask(Interrogation.task(for: client, flow: flow))
+      let task = try PreparedTask(forPostgreSQL: Interrogation.task(for: client, flow: flow))
       _ = try await insert([task], [client: key], &transaction, by: .system, at: now)
       transaction.write(sqlInterrogated, [.int(key), .text(flow.text)])
     }
@@ -117,7 +117,7 @@ extension PostgreSQLStore {
         var random = SystemRandomNumberGenerator()
         let message = EventTableSetting.message(
           due.tables, for: traits, version: version, options: foreman.tables, using: &random)
-        let task = try PGPreparedTask(NewTask(client: client, message: message))
+        let task = try PreparedTask(forPostgreSQL: NewTask(client: client, message: message))
         _ = try await insert([task], [client: key], &transaction, by: .system, at: now)
         transaction.write(sqlTableGiven, [.int(key), .int(version)])
       }
@@ -130,7 +130,7 @@ extension PostgreSQLStore {
   ) async throws {
     guard try await transaction.change(sqlJoin, [.int(hunt.key), .int(key)]).first != nil else { return }
     let flow = FlowID.makeForHunt(at: now)
-    let task = try PGPreparedTask(hunt.task(for: client, flow: flow))
+    let task = try PreparedTask(forPostgreSQL: hunt.task(for: client, flow: flow))
     _ = try await insert([task], [client: key], &transaction, by: .hunt(hunt.id), at: now)
     transaction.write(sqlMember, [.int(hunt.key), .int(key), .text(flow.text)])
   }

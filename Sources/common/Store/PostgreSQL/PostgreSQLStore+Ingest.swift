@@ -7,13 +7,7 @@ extension PostgreSQLStore {
   }
 
   package func recordConflict(_ conflict: ClientConflict) async throws {
-    let row = JSONText.row([
-      ("ClientId", JSONText.literal(conflict.client.id.rawValue)),
-      ("RemoteAddr", JSONText.literal(conflict.remoteAddress)),
-      ("UserAgent", JSONText.literal(conflict.userAgent)),
-      ("Timestamp", String(conflict.at.seconds)),
-    ])
-    let part = MonitoringPart(kind: .rows, artifact: ArtifactName.conflict, jsonl: row, count: 1)
+    let part = MonitoringPart.conflict(conflict)
     let artifact = PGIngestNeeds.asking(
       PGMonitoring.sqlArtifacts, [PGArtifact(org: conflict.client.org, name: part.artifact)])
     let newArtifact = PGIngestNeeds.asking(

@@ -81,7 +81,7 @@ extension PostgreSQLStore {
 
   @discardableResult
   package func queue(_ tasks: [NewTask], by: Operator) async throws -> [Int64] {
-    let prepared = try tasks.map(PGPreparedTask.init)
+    let prepared = try tasks.map(PreparedTask.init(forPostgreSQL:))
     guard !prepared.isEmpty else { return [] }
     return try await client.transact { transaction in
       let names = Array(Set(prepared.map(\.client)))
@@ -101,7 +101,7 @@ extension PostgreSQLStore {
 
   /// - Returns: the tasks' ids. What the system itself queues is no operator's action and stays out of the audit trail.
   static func insert(
-    _ tasks: [PGPreparedTask], _ keys: [ClientName: Int64], _ transaction: inout PGTransaction, by: Operator,
+    _ tasks: [PreparedTask], _ keys: [ClientName: Int64], _ transaction: inout PGTransaction, by: Operator,
     at now: Timestamp
   ) async throws -> [Int64] {
     let clients = tasks.map { keys[$0.client] ?? 0 }
@@ -126,7 +126,7 @@ extension PostgreSQLStore {
 
   /// Makes the flows of tasks that start one.
   private static func makeFlows(
-    _ tasks: some Sequence<(PGPreparedTask, Int64)>, _ transaction: inout PGTransaction, by: Operator,
+    _ tasks: some Sequence<(PreparedTask, Int64)>, _ transaction: inout PGTransaction, by: Operator,
     at now: Timestamp
   ) async throws {
     var requests: [PGFlowRef: Data] = [:]
@@ -252,45 +252,18 @@ extension PostgreSQLStore {
       var message = Proto_VeloMessage()
       message.sessionID = name.flow.text
       message.cancel.principal = by.name
-      let request = try PGPreparedTask(NewTask(client: name.client, message: message))
+      let request = try PreparedTask(forPostgreSQL: NewTask(client: name.client, message: message))
       _ = try await Self.insert([request], [name.client: client], &transaction, by: by, at: now)
       return .requested
     }
   }
 }
 
-/// A task whose message was checked and serialized.
-struct PGPreparedTask: Sendable {
-  var client: ClientName
-  var kind: TaskKind
-  var session: String
-  /// The flow it starts or cancels.
-  var flow: FlowID?
-  var isUrgent: Bool
-  var message: Data
-  /// For the audit trail: the session and what is to be run.
-  var detail: String
-  /// The serialized `FlowRequest` of a task that starts a flow.
-  var request: Data?
-  var expiresAt: Timestamp?
-
-  init(_ task: NewTask) throws {
-    client = task.client
-    kind = task.kind
-    session = task.message.sessionID
-    isUrgent = task.message.urgent
-    expiresAt = task.expiresAt
-    detail = task.auditDetail.withoutNUL
-    if case .flow(let id, _) = SessionID(session) { flow = id }
-    guard flow != nil || (kind != .flow && kind != .cancel) else {
-      throw StoreError(.invalid, "a \(kind) task needs a flow id as its session_id, not \(session)")
-    }
+extension PreparedTask {
+  /// PostgreSQL's texts hold no NUL.
+  init(forPostgreSQL task: NewTask) throws {
+    try self.init(task)
     guard !session.utf8.contains(0) else { throw StoreError(.invalid, "a session_id has no NUL") }
-    do {
-      message = try task.message.serializedBytes()
-      request = kind == .flow ? try task.message.flowRequest.serializedBytes() : nil
-    } catch {
-      throw StoreError(.invalid, "a task's message cannot be serialized: \(error)")
-    }
+    detail = detail.withoutNUL
   }
 }

@@ -4,19 +4,8 @@ import Wire
 
 /// One row of `flows` while a transaction works on it, and the task that started it.
 struct FlowDraft {
-  var key: Int64
-  var state: FlowState
-  var totals = FlowTotals()
-  var nextLog: Int64
-  /// When the agent was asked about it without having answered.
-  var askedAt: Timestamp?
-  /// It ended because the agent did not know it; should the agent speak after all, it goes on.
-  var isLost: Bool
-  var cancelRequested: Bool
-  /// Serialized last stats, when this transaction brought some.
-  private var newStats: Data?
-  private var errorText: String?
-  private var hasSpoken = false
+  let key: Int64
+  private(set) var life: FlowLife
 
   static let sqlLoad = """
     SELECT id, state, next_log, asked_at, lost, cancel_requested FROM flows WHERE client = ? AND flow = ?
@@ -48,110 +37,77 @@ struct FlowDraft {
     guard let row = try db.row(sqlLoad, [client, id.text]) else { return nil }
     let stored: Int64 = row["state"]
     return FlowDraft(
-      key: row["id"], state: FlowState(rawValue: stored) ?? .waiting, nextLog: row["next_log"],
-      askedAt: row.timestamp("asked_at"), isLost: row["lost"], cancelRequested: row["cancel_requested"])
+      key: row["id"],
+      life: FlowLife(
+        state: FlowState(rawValue: stored) ?? .waiting, nextLog: row["next_log"], askedAt: row.timestamp("asked_at"),
+        isLost: row["lost"], cancelRequested: row["cancel_requested"]))
   }
 
   static func create(_ id: FlowID, _ client: Int64, _ db: Database, at: Timestamp) throws -> FlowDraft {
     try db.run(sqlCreate, [client, id.text, FlowState.running.rawValue, at.microseconds, "agent"])
-    return FlowDraft(
-      key: db.lastInsertedRowID, state: .running, nextLog: 0, askedAt: nil, isLost: false, cancelRequested: false)
+    return FlowDraft(key: db.lastInsertedRowID, life: FlowLife(state: .running))
   }
 
-  private init(
-    key: Int64, state: FlowState, nextLog: Int64, askedAt: Timestamp?, isLost: Bool, cancelRequested: Bool
-  ) {
+  private init(key: Int64, life: FlowLife) {
     self.key = key
-    self.state = state
-    self.nextLog = nextLog
-    self.askedAt = askedAt
-    self.isLost = isLost
-    self.cancelRequested = cancelRequested
+    self.life = life
   }
 
   /// The agent spoke: the task is no longer anybody's to send.
-  mutating func heard(_ db: Database) throws {
-    hasSpoken = true
-    askedAt = nil
-    if state == .waiting {
-      state = .running
-      try db.run(Self.sqlRunning, [key])
-    }
+  mutating func heard(_ db: Database, at: Timestamp) throws {
+    life.heard(at: at)
+    try changeTask(db)
   }
 
-  /// Takes up stats of a flow the agent knows.
-  /// - Returns: whether the flow ended now.
+  /// Log lines up to this number are stored.
+  mutating func logged(upTo line: Int64) { life.nextLog = max(life.nextLog, line) }
+
+  /// See ``FlowLife/progressed(_:stats:at:)``.
   mutating func progressed(_ progress: FlowProgress, stats: Data, _ db: Database, at: Timestamp) throws -> Bool {
-    if state.hasEnded {
-      guard isLost else { return false }
-      isLost = false
-      state = .running
-      errorText = ""
-      try db.run(Self.sqlRevive, [key])
-    }
-    totals = progress.totals
-    newStats = stats
-    if progress.hasError { errorText = progress.errorText }
-    guard progress.isComplete else { return false }
-    if progress.hasError {
-      state = cancelRequested ? .cancelled : .error
-    } else {
-      state = .finished
-    }
-    try endTask(db, at: at)
-    return true
+    let ended = life.progressed(progress, stats: stats, at: at)
+    try changeTask(db)
+    return ended
   }
 
-  /// The agent said UNKNOWN_FLOW. A flow it never spoke about goes back into the queue, but only after a question:
-  /// an answer from before the last lease must not make it run twice. A running flow ends (corrections.md S-5).
-  /// - Returns: whether its task waits again.
+  /// See ``FlowLife/isUnknownToAgent(_:at:openTask:)``.
   mutating func isUnknownToAgent(_ text: String, _ db: Database, at: Timestamp) throws -> Bool {
-    guard !state.hasEnded else { return false }
-    if state == .waiting {
-      guard askedAt != nil, try db.number(Self.sqlLeased, [key]) == TaskState.leased.rawValue else { return false }
-      askedAt = nil
-      hasSpoken = true
-      guard cancelRequested else {
-        try db.run(Self.sqlRequeue, [key])
-        return true
-      }
-      state = .cancelled
-    } else {
-      hasSpoken = true
-      isLost = !cancelRequested
-      state = cancelRequested ? .cancelled : .error
-      errorText = text.isEmpty ? "The agent does not know the flow any more" : text
-    }
-    try endTask(db, at: at)
-    return false
+    let key = key
+    let waits = try life.isUnknownToAgent(text, at: at) { try Self.openTask(key, db) }
+    try changeTask(db)
+    return waits
   }
 
-  /// The agent has answered the question of this time. Had it known the flow, its words about it would have come
-  /// before.
-  /// - Returns: whether its task waits again.
+  /// See ``FlowLife/answered(question:at:openTask:)``.
   mutating func answered(question: Timestamp, _ db: Database, at: Timestamp) throws -> Bool {
-    guard state == .waiting, askedAt == question else { return false }
-    return try isUnknownToAgent("", db, at: at)
+    let key = key
+    let waits = try life.answered(question: question, at: at) { try Self.openTask(key, db) }
+    try changeTask(db)
+    return waits
   }
 
-  private mutating func endTask(_ db: Database, at: Timestamp) throws {
-    let task: TaskState =
-      switch state {
-      case .cancelled: .cancelled
-      case .error: .failed
-      case .expired: .expired
-      case .finished, .running, .waiting: .finished
+  private static func openTask(_ flow: Int64, _ db: Database) throws -> TaskState? {
+    try db.number(sqlLeased, [flow]).flatMap(TaskState.init)
+  }
+
+  /// At once: what follows in the same submission may read the task.
+  private mutating func changeTask(_ db: Database) throws {
+    for change in life.takeTaskChanges() {
+      switch change {
+      case .running: try db.run(Self.sqlRunning, [key])
+      case .revive: try db.run(Self.sqlRevive, [key])
+      case .requeue: try db.run(Self.sqlRequeue, [key])
+      case .end(let task, let at): try db.run(Self.sqlEnd, [task.rawValue, at.microseconds, key])
       }
-    try db.run(Self.sqlEnd, [task.rawValue, at.microseconds, key])
+    }
   }
 
-  func save(_ id: FlowID, _ db: Database, at: Timestamp) throws {
-    let encoded = newStats == nil ? nil : try? JSONEncoder().encode(totals)
+  func save(_ db: Database, at: Timestamp) throws {
     try db.run(
       Self.sqlSave,
       [
-        state.rawValue, nextLog, isLost, hasSpoken ? at.microseconds : nil, hasSpoken,
-        state.hasEnded, at.microseconds, newStats, encoded, errorText.map { Data($0.utf8) }, key,
+        life.state.rawValue, life.nextLog, life.isLost, life.heardAt?.microseconds, life.heardAt != nil,
+        life.state.hasEnded, at.microseconds, life.stats, life.encodedTotals,
+        life.errorText.map { Data($0.utf8) }, key,
       ])
   }
 
@@ -164,21 +120,10 @@ struct FlowDraft {
       try db.run(
         "UPDATE tasks SET state = ?, ended_at = ? WHERE id = ?", [task.rawValue, at.microseconds, row["task"]])
       guard wasLeased else { continue }
-      let text = Data("The agent does not answer status questions; whether it got the request is not known".utf8)
+      let text = Data(FlowLife.noStatusText.utf8)
       try db.run(
         "UPDATE flows SET state = ?, lost = 1, error = ?, ended_at = ? WHERE id = ?",
         [FlowState.error.rawValue, text, at.microseconds, row["id"]])
-    }
-  }
-
-  /// As the completion event says it.
-  var displayed: String {
-    switch state {
-    case .finished: "FINISHED"
-    case .error: "ERROR"
-    case .cancelled: "CANCELLED"
-    case .expired: "EXPIRED"
-    case .waiting, .running: "RUNNING"
     }
   }
 }

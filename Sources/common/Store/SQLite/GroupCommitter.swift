@@ -8,15 +8,13 @@ actor GroupCommitter {
   typealias Work = @Sendable (Database) throws -> any Sendable
 
   private struct Waiting: Sendable {
-    var bytes: Int
     var work: Work
     var continuation: CheckedContinuation<any Sendable, any Error>
   }
 
   private let writer: GroupWriter
   private let options: StoreOptions
-  private var waiting: [Waiting] = []
-  private var waitingBytes = 0
+  private var waiting = GroupQueue<Waiting>()
   private var isRunning = false
   private var isClosed = false
   private var closers: [CheckedContinuation<Void, Never>] = []
@@ -34,12 +32,11 @@ actor GroupCommitter {
     bytes: Int, _ work: @escaping @Sendable (Database) throws -> Value
   ) async throws -> Value {
     guard !isClosed else { throw StoreError(.unavailable, "the store is closed") }
-    guard waiting.count < options.maximumWaiting, waitingBytes <= options.maximumWaitingBytes else {
+    guard !waiting.isFull(options) else {
       throw StoreError(.busy, "\(waiting.count) writes wait for the disk; it is too slow or full")
     }
     let value = try await withCheckedThrowingContinuation { continuation in
-      waiting.append(Waiting(bytes: bytes, work: { try work($0) }, continuation: continuation))
-      waitingBytes += bytes
+      waiting.append(Waiting(work: { try work($0) }, continuation: continuation), bytes: bytes)
       if !isRunning {
         isRunning = true
         Task { await drain() }
@@ -58,7 +55,7 @@ actor GroupCommitter {
 
   private func drain() async {
     while !waiting.isEmpty {
-      let group = takeGroup()
+      let group = waiting.takeGroup(options)
       let results = await writer.commit(group.map(\.work))
       lastFailure = results.failure
       for (item, result) in zip(group, results.values) { item.continuation.resume(with: result) }
@@ -66,20 +63,6 @@ actor GroupCommitter {
     isRunning = false
     for closer in closers { closer.resume() }
     closers = []
-  }
-
-  private func takeGroup() -> [Waiting] {
-    var count = 0
-    var bytes = 0
-    for item in waiting.prefix(options.maximumGroup) {
-      if count > 0, bytes + item.bytes > options.maximumGroupBytes { break }
-      count += 1
-      bytes += item.bytes
-    }
-    let group = Array(waiting.prefix(count))
-    waiting.removeFirst(count)
-    waitingBytes -= bytes
-    return group
   }
 }
 

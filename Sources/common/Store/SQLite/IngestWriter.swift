@@ -64,7 +64,7 @@ struct IngestWriter {
     result.failures = submission.failures
     try db.run(Self.sqlContact, [client, submission.receivedAt.microseconds, submission.address])
     for list in submission.lists { try apply(list) }
-    for (id, flow) in flows { try flow.save(id, db, at: submission.receivedAt) }
+    for flow in flows.values { try flow.save(db, at: submission.receivedAt) }
     return IngestOutcome(result: result, requeued: requeued)
   }
 
@@ -114,7 +114,7 @@ struct IngestWriter {
     } else {
       flow = try FlowDraft.create(id, client, db, at: submission.receivedAt)
     }
-    try flow.heard(db)
+    try flow.heard(db, at: submission.receivedAt)
     flows[id] = flow
     return flow
   }
@@ -142,16 +142,18 @@ struct IngestWriter {
   /// A log that starts below what is stored is stored again only when no stored message is the same.
   private mutating func store(_ part: LogPart) throws {
     var flow = try spoken(part.flow)
-    let isBehind = part.firstID < flow.nextLog
+    let isBehind = part.firstID < flow.life.nextLog
     if isBehind, !part.isChild, try db.row(Self.sqlSameLog, [flow.key, part.firstID, part.jsonl]) != nil {
       result.duplicateParts += 1
       return
     }
     try db.run(Self.sqlLog, [flow.key, part.firstID, part.count, part.jsonl, submission.receivedAt.microseconds])
-    flow.nextLog = max(flow.nextLog, part.firstID.addingClamped(part.count))
+    flow.logged(upTo: part.firstID.addingClamped(part.count))
     flows[part.flow] = flow
     result.logs += Int(part.count)
-    if let alert = part.alert { try event(ArtifactName.alerts, alert) }
+    if let alert = part.alert {
+      try event(MonitoringPart(kind: .rows, artifact: ArtifactName.alerts, jsonl: alert, count: 1))
+    }
   }
 
   private mutating func store(_ stats: Proto_FlowStats, of id: FlowID) throws {
@@ -166,7 +168,9 @@ struct IngestWriter {
     let bytes: [UInt8] = (try? stats.serializedBytes()) ?? []
     let ended = try flow.progressed(progress, stats: Data(bytes), db, at: submission.receivedAt)
     flows[id] = flow
-    if ended { try event(ArtifactName.flowCompletion, completion(of: id, flow)) }
+    if ended {
+      try event(.completion(of: id, flow.life, client: submission.client, at: submission.receivedAt))
+    }
   }
 
   private mutating func answered(_ id: FlowID, _ question: Timestamp) throws {
@@ -180,19 +184,7 @@ struct IngestWriter {
     try db.announce(.tasksQueued(submission.client), at: submission.receivedAt)
   }
 
-  /// `System.Flow.Completion`, in the transaction of the rows it announces (verify.md S-6).
-  private func completion(of id: FlowID, _ flow: FlowDraft) -> Data {
-    let state = JSONText.literal(flow.displayed)
-    let text = JSONText.literal(id.text)
-    return JSONText.row([
-      ("Timestamp", String(submission.receivedAt.seconds)),
-      ("Flow", "{\"session_id\":\(text),\"state\":\(state),\"total_collected_rows\":\(flow.totals.rows)}"),
-      ("FlowId", text), ("ClientId", JSONText.literal(submission.client.id.rawValue)),
-    ])
-  }
-
-  private func event(_ artifact: String, _ row: Data) throws {
-    let part = MonitoringPart(kind: .rows, artifact: artifact, jsonl: row, count: 1)
+  private func event(_ part: MonitoringPart) throws {
     try db.storeMonitoring(part, org: submission.client.org, client: client, at: submission.receivedAt)
   }
 
@@ -209,14 +201,7 @@ struct IngestWriter {
         submission.receivedAt.microseconds,
       ])
     guard piece.isLast, !wasDone else { return }
-    try event(
-      ArtifactName.uploadCompletion,
-      JSONText.row([
-        ("Timestamp", String(submission.receivedAt.seconds)),
-        ("ClientId", JSONText.literal(submission.client.id.rawValue)), ("VFSPath", JSONText.literal(path)),
-        ("UploadName", JSONText.literal(piece.clientPath)), ("Accessor", JSONText.literal(piece.accessor)),
-        ("Size", String(piece.size)), ("UploadedSize", String(piece.storedSize)),
-      ]))
+    try event(.completion(of: piece, storedAt: path, client: submission.client, at: submission.receivedAt))
   }
 
   private mutating func store(_ transaction: Proto_UploadTransaction, of id: FlowID) throws {

@@ -33,14 +33,8 @@ extension SQLiteStore {
   }
 
   package func recordConflict(_ conflict: ClientConflict) async throws {
-    let row = JSONText.row([
-      ("ClientId", JSONText.literal(conflict.client.id.rawValue)),
-      ("RemoteAddr", JSONText.literal(conflict.remoteAddress)),
-      ("UserAgent", JSONText.literal(conflict.userAgent)),
-      ("Timestamp", String(conflict.at.seconds)),
-    ])
-    let part = MonitoringPart(kind: .rows, artifact: ArtifactName.conflict, jsonl: row, count: 1)
-    try await write(bytes: row.count) { db in
+    let part = MonitoringPart.conflict(conflict)
+    try await write(bytes: part.jsonl.count) { db in
       guard let key = try db.key(of: conflict.client) else { return }
       try db.storeMonitoring(part, org: conflict.client.org, client: key, at: conflict.at)
     }

@@ -29,7 +29,7 @@ extension SQLiteStore {
 
   @discardableResult
   package func queue(_ tasks: [NewTask], by: Operator) async throws -> [Int64] {
-    let prepared = try tasks.map(PreparedTask.init)
+    let prepared = try tasks.map { try PreparedTask($0) }
     let size = prepared.reduce(256) { $0 + $1.message.count }
     let ids = try await write(bytes: size) { db in
       let now = Timestamp.now()
@@ -40,40 +40,6 @@ extension SQLiteStore {
     }
     await poller.announced()
     return ids
-  }
-
-  /// A task whose message was checked and serialized.
-  struct PreparedTask: Sendable {
-    var client: ClientName
-    var kind: TaskKind
-    var session: String
-    /// The flow it starts or cancels.
-    var flow: FlowID?
-    var isUrgent: Bool
-    var message: Data
-    var request: Data?
-    /// For the audit trail: the session and what is to be run.
-    var detail: String
-    var expiresAt: Timestamp?
-
-    init(_ task: NewTask) throws {
-      client = task.client
-      kind = task.kind
-      session = task.message.sessionID
-      isUrgent = task.message.urgent
-      expiresAt = task.expiresAt
-      detail = task.auditDetail
-      if case .flow(let id, _) = SessionID(session) { flow = id }
-      guard flow != nil || (kind != .flow && kind != .cancel) else {
-        throw StoreError(.invalid, "a \(kind) task needs a flow id as its session_id, not \(session)")
-      }
-      do {
-        message = try task.message.serializedBytes()
-        request = kind == .flow ? try task.message.flowRequest.serializedBytes() : nil
-      } catch {
-        throw StoreError(.invalid, "a task's message cannot be serialized: \(error)")
-      }
-    }
   }
 
   /// - Returns: the task's id. What the system itself queues is no operator's action and stays out of the audit trail.
