@@ -35,6 +35,37 @@ protocol Exchange: AnyObject, Sendable {
   func onClose(_ callback: @escaping @Sendable () -> Void)
 }
 
+/// The handler of a connection whose requests come one after the other.
+protocol NumberedRequests: AnyObject {
+  /// The request that is worked on; a late answer must not reach the next one.
+  var current: UInt64 { get }
+  var onClose: (@Sendable () -> Void)? { get set }
+}
+
+/// An exchange that is one of its handler's requests.
+protocol NumberedExchange: Exchange {
+  associatedtype Handler: NumberedRequests
+  var handler: NIOLoopBound<Handler> { get }
+  var number: UInt64 { get }
+}
+
+extension NumberedExchange {
+  /// Runs the body on the event loop, unless the handler has gone on to another request.
+  func run(_ body: @escaping @Sendable (Handler) -> Void) {
+    onLoop { [self] in
+      let handler = handler.value
+      if handler.current == number { body(handler) }
+    }
+  }
+
+  func onClose(_ callback: @escaping @Sendable () -> Void) {
+    onLoop { [self] in
+      let handler = handler.value
+      if handler.current == number { handler.onClose = callback } else { callback() }
+    }
+  }
+}
+
 extension Exchange {
   func respond(_ status: HTTPResponseStatus) { respond(status, text: nil, headers: []) }
 

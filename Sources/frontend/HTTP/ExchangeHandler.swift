@@ -3,7 +3,7 @@ import NIOHTTP1
 
 /// Executes what the exchange's state machine says: on a connection of HTTP/1.1, or on one stream of HTTP/2, which is
 /// closed after its answer.
-final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler {
+final class ExchangeHandler: ChannelInboundHandler, RemovableChannelHandler, NumberedRequests {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
 

@@ -3,16 +3,16 @@ import NIOHTTP1
 import Wire
 
 /// One HTTP request. Calls hop to the connection's event loop.
-final class HTTPExchange: Exchange {
+final class HTTPExchange: NumberedExchange {
   let userAgent: String
   let remoteAddress: String
   let isWebSocket: Bool
   let eventLoop: any EventLoop
   let connection: Connection
   let staysOpen = false
-  private let handler: NIOLoopBound<ExchangeHandler>
+  let handler: NIOLoopBound<ExchangeHandler>
   /// Which request of the connection this is: a late answer must not reach the next one.
-  private let number: UInt64
+  let number: UInt64
 
   init(
     head: HTTPRequestHead, remoteAddress: String, number: UInt64, connection: Connection, handler: ExchangeHandler,
@@ -70,19 +70,5 @@ final class HTTPExchange: Exchange {
 
   func abort() {
     run { $0.abort() }
-  }
-
-  func onClose(_ callback: @escaping @Sendable () -> Void) {
-    onLoop { [self] in
-      let handler = handler.value
-      if handler.current == number { handler.onClose = callback } else { callback() }
-    }
-  }
-
-  private func run(_ body: @escaping @Sendable (ExchangeHandler) -> Void) {
-    onLoop { [self] in
-      let handler = handler.value
-      if handler.current == number { body(handler) }
-    }
   }
 }

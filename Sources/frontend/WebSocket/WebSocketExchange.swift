@@ -2,14 +2,14 @@ import NIOCore
 import NIOHTTP1
 
 /// One message of a websocket as a request, or a reader that stays open (http.md §7).
-final class WebSocketExchange: Exchange {
+final class WebSocketExchange: NumberedExchange {
   let userAgent: String
   let remoteAddress: String
   let eventLoop: any EventLoop
   let connection: Connection
   let staysOpen: Bool
-  private let handler: NIOLoopBound<WebSocketHandler>
-  private let number: UInt64
+  let handler: NIOLoopBound<WebSocketHandler>
+  let number: UInt64
 
   init(
     userAgent: String, remoteAddress: String, connection: Connection, staysOpen: Bool, number: UInt64,
@@ -65,19 +65,5 @@ final class WebSocketExchange: Exchange {
 
   func abort() {
     run { $0.abort() }
-  }
-
-  func onClose(_ callback: @escaping @Sendable () -> Void) {
-    onLoop { [self] in
-      let handler = handler.value
-      if handler.current == number { handler.onClose = callback } else { callback() }
-    }
-  }
-
-  private func run(_ body: @escaping @Sendable (WebSocketHandler) -> Void) {
-    onLoop { [self] in
-      let handler = handler.value
-      if handler.current == number { body(handler) }
-    }
   }
 }

@@ -4,7 +4,7 @@ import NIOWebSocket
 
 /// A websocket of an agent: each message is a request, worked on one after the other; a reader's first message stays
 /// open for tasks (http.md §7). The reference has no limits here; ours are those of HTTP.
-final class WebSocketHandler: ChannelInboundHandler {
+final class WebSocketHandler: ChannelInboundHandler, NumberedRequests {
   typealias InboundIn = WebSocketFrame
   typealias OutboundOut = WebSocketFrame
 
