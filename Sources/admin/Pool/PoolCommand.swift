@@ -45,7 +45,7 @@ struct PoolCommand: AsyncParsableCommand {
 
   func run() async throws {
     let pool = try prepare()
-    let before = PoolProcess.residentBytes()
+    let before = ProcessMemory.resident()
     let start = ContinuousClock.now
     let work = Task { await pool.run(ramp: .milliseconds(Int64(ramp * 1000))) }
     let signals = ShutdownSignal()
@@ -58,12 +58,12 @@ struct PoolCommand: AsyncParsableCommand {
       let counts = pool.meter.now
       if counts.connected >= mostConnected {
         mostConnected = counts.connected
-        memory = PoolProcess.residentBytes()
+        memory = ProcessMemory.resident()
       }
       Self.show(counts, of: agents, since: start)
     }
     stop.cancel()
-    Self.tell("\nstopping\n")
+    Terminal.endProgress()
     let counts = pool.meter.now
     let seconds = Double((ContinuousClock.now - start).components.seconds)
     work.cancel()
@@ -71,7 +71,7 @@ struct PoolCommand: AsyncParsableCommand {
     let report = PoolReport(
       agents: agents, seconds: seconds, mostConnected: mostConnected, accepted: counts.accepted,
       checkIns: counts.checkIns, deliveries: counts.deliveries, sentBytes: counts.sentBytes, residentBytes: memory,
-      bytesPerAgent: max(0, memory - before) / max(1, agents), cpuSeconds: PoolProcess.cpuSeconds(),
+      bytesPerAgent: max(0, memory - before) / max(1, agents), cpuSeconds: ProcessUse.processorSeconds(),
       statuses: Dictionary(uniqueKeysWithValues: counts.statuses.map { ("\($0.key)", $0.value) }),
       errors: counts.errors, enrollmentMilliseconds: PoolReport.Latency(counts.enrollment),
       checkInMilliseconds: PoolReport.Latency(counts.checkInLatency),
@@ -81,7 +81,7 @@ struct PoolCommand: AsyncParsableCommand {
   }
 
   private func prepare() throws -> PoolAgents {
-    let files = PoolProcess.raiseFileLimit()
+    let files = PoolLimits.raiseFileLimit()
     // Over HTTP/1.1 an agent has a connection for waiting and at times one for delivering.
     if files < agents + 100 {
       throw ValidationError(
@@ -93,24 +93,18 @@ struct PoolCommand: AsyncParsableCommand {
       return try PoolAgents(
         config: try ClientConfig.load(path: client), count: agents, directory: directory, threads: threads
       ) { ready in
-        if ready % 50 == 0 || ready == wanted { Self.tell("\rkeys \(ready) of \(wanted)") }
-        if ready == wanted { Self.tell("\n") }
+        if ready % 50 == 0 || ready == wanted { Terminal.progress("keys \(ready) of \(wanted)") }
       }
     } catch {
-      StandardStream.error.write("\(error)\n")
+      Terminal.note("\(error)")
       throw ExitCode(78)
     }
   }
 
   private static func show(_ counts: PoolMeter.Counts, of agents: Int, since start: ContinuousClock.Instant) {
     let errors = counts.errors.values.reduce(0, +)
-    tell(
-      "\r\((ContinuousClock.now - start).components.seconds) s: \(counts.connected) of \(agents) connected, "
-        + "\(counts.checkIns) check-ins, \(counts.deliveries) deliveries, \(errors) errors   ")
-  }
-
-  /// Lines that overwrite each other are for terminals only.
-  private static func tell(_ text: String) {
-    if isatty(STDERR_FILENO) == 1 { StandardStream.error.write(text) }
+    Terminal.progress(
+      "\((ContinuousClock.now - start).components.seconds) s: \(counts.connected) of \(agents) connected, "
+        + "\(counts.checkIns) check-ins, \(counts.deliveries) deliveries, \(errors) errors")
   }
 }

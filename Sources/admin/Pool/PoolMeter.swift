@@ -86,17 +86,17 @@ final class MeasuredTransport: Transport {
     let waits = Atomic(false)
     var request = request
     let told = request.onHeaders
-    let (meter, isAccepted) = (meter, self)
-    request.onHeaders = { status in
+    let meter = meter
+    request.onHeaders = { [self] status in
       told?(status)
       guard status == 200, !waits.exchange(true, ordering: .relaxed) else { return }
-      isAccepted.checkedIn(meter, began)
+      checkedIn(began)
     }
     defer { if waits.load(ordering: .relaxed) { meter.change { $0.connected -= 1 } } }
     return try await inner.perform(request)
   }
 
-  private func checkedIn(_ meter: PoolMeter, _ began: ContinuousClock.Instant) {
+  private func checkedIn(_ began: ContinuousClock.Instant) {
     let time = Self.microseconds(since: began)
     let isFirst = !isAccepted.exchange(true, ordering: .relaxed)
     let whole = start.withLock { $0 }.map { Self.microseconds(since: $0) } ?? time

@@ -63,22 +63,8 @@ struct PoolReport: Encodable {
   }
 }
 
-/// What this process uses.
-enum PoolProcess {
-  /// Bytes in physical memory.
-  static func residentBytes() -> Int {
-    let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
-    let words = text.split(separator: " ")
-    return words.count > 1 ? (Int(words[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
-  }
-
-  static func cpuSeconds() -> Double {
-    var usage = rusage()
-    guard getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else { return 0 }
-    let micros = Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)
-    return Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + micros / 1e6
-  }
-
+/// What the system lets this process have.
+enum PoolLimits {
   /// Allows as many open files as the system lets this user have.
   ///
   /// - Returns: how many that are.

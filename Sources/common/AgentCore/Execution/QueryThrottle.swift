@@ -102,8 +102,8 @@ final class QueryThrottle: Sendable {
 }
 
 /// What this process has used since it began.
-enum ProcessUse {
-  @Sendable static func processorSeconds() -> Double {
+package enum ProcessUse {
+  @Sendable package static func processorSeconds() -> Double {
     var usage = rusage()
     guard getrusage(Int32(RUSAGE_SELF.rawValue), &usage) == 0 else { return 0 }
     let seconds = usage.ru_utime.tv_sec + usage.ru_stime.tv_sec
@@ -132,5 +132,21 @@ enum ProcessFile {
     var bytes = [UInt8](repeating: 0, count: 4096)
     let count = read(file, &bytes, bytes.count)
     return count > 0 ? String(decoding: bytes.prefix(count), as: UTF8.self) : ""
+  }
+
+  /// A file of any length: it has no size and comes in pieces.
+  static func whole(_ path: String, limit: Int = 4 << 20) -> String {
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return "" }
+    defer { close(file) }
+    var bytes: [UInt8] = []
+    while bytes.count < limit {
+      let piece = [UInt8](unsafeUninitializedCapacity: 65_536) { buffer, count in
+        count = max(0, read(file, buffer.baseAddress, buffer.count))
+      }
+      if piece.isEmpty { break }
+      bytes += piece
+    }
+    return String(decoding: bytes, as: UTF8.self)
   }
 }

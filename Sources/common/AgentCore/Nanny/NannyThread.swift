@@ -83,9 +83,9 @@ final class NannyThread: Sendable {
 }
 
 /// What this process takes of the host's memory.
-enum ProcessMemory {
+package enum ProcessMemory {
   /// Bytes in physical memory, from the second number of `/proc/self/statm`; 0 when it cannot be read.
-  static func resident() -> Int {
+  package static func resident() -> Int {
     let words = ProcessFile.text("/proc/self/statm").split(separator: " ")
     return words.count > 1 ? (Int(words[1]) ?? 0) * sysconf(Int32(_SC_PAGESIZE)) : 0
   }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 
 /// Gives back what only the start or a query needed: pages of the executable's code and constants are unmapped, and the
@@ -7,35 +8,15 @@ struct IdleMemory {
   static let interval: Duration = .seconds(30)
 
   /// The executable's mappings stay as they are, so they are looked up once.
-  private let ranges = Self.releasable(Self.ownMappings(), of: Self.executable)
+  private let ranges = Self.releasable(
+    ProcessFile.whole("/proc/self/smaps"),
+    of: (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "")
 
   func release() {
     for range in ranges {
       guard let address = UnsafeMutableRawPointer(bitPattern: range.lowerBound) else { continue }
       _ = madvise(address, range.count, MADV_DONTNEED)
     }
-  }
-
-  /// Such files have no size; they are read until they end.
-  private static func ownMappings() -> String {
-    guard let file = fopen("/proc/self/smaps", "re") else { return "" }
-    defer { fclose(file) }
-    var bytes: [UInt8] = []
-    while bytes.count < 4 << 20 {
-      let part = [UInt8](unsafeUninitializedCapacity: 65_536) { buffer, count in
-        count = fread(buffer.baseAddress, 1, buffer.count, file)
-      }
-      if part.isEmpty { break }
-      bytes += part
-    }
-    return String(decoding: bytes, as: UTF8.self)
-  }
-
-  private static var executable: String {
-    var name = [CChar](repeating: 0, count: 4096)
-    let count = readlink("/proc/self/exe", &name, name.count)
-    let bytes = name.prefix(max(0, count)).map { UInt8(bitPattern: $0) }
-    return String(decoding: bytes, as: UTF8.self)
   }
 
   /// The mappings of a file in a text of `/proc/PID/smaps` that cannot be written and in which nothing was ever written.

@@ -82,12 +82,7 @@ final class ZoneFile: Sendable {
   }
 
   private static func read(_ path: String) -> ZoneFile? {
-    guard let file = fopen(path, "rbe") else { return nil }
-    defer { fclose(file) }
-    let bytes = [UInt8](unsafeUninitializedCapacity: largest) { buffer, count in
-      count = fread(buffer.baseAddress, 1, largest, file)
-    }
-    return ZoneFile(bytes)
+    Posix.readSmall(path, limit: largest).flatMap { ZoneFile($0) }
   }
 }
 
