@@ -115,13 +115,15 @@ let package = Package(
     .executableTarget(
       name: "benchmarks",
       dependencies: [
-        "Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Store", "VQL", "Configuration", "CLibCrypto",
+        "Wire", "PublicIdentity", "PKI", "Envelope", "WorkerLink", "Store", "VQL", "Configuration", "ProcessSupport",
+        "CLibCrypto",
         protobuf, arguments,
         nio, nioPosix, nioHTTP, nioTLS, .product(name: "GRDBSQLite", package: "GRDB.swift"),
       ],
       path: "Benchmarks", swiftSettings: strict),
 
     // A private PostgreSQL server, for the tests of two targets.
+    .target(name: "ProcessSupport", path: "Tests/ProcessSupport", swiftSettings: strict),
     .target(name: "TestDatabase", dependencies: ["CLibPQ"], path: "Tests/TestDatabase", swiftSettings: strict),
     .executableTarget(
       name: "fuzz",
@@ -169,7 +171,8 @@ let package = Package(
     tests(
       "IntegrationTests",
       [
-        "Wire", "PublicIdentity", "PKI", "Envelope", "TestDatabase", nio, nioPosix, nioHTTP, nioTLS, "frontend",
+        "Wire", "PublicIdentity", "PKI", "Envelope", "TestDatabase", "ProcessSupport", nio, nioPosix, nioHTTP, nioTLS,
+        "frontend",
         "crypto-worker", "agent", "microraptor",
       ]),
   ]

@@ -1,5 +1,6 @@
 import Foundation
 import PKI
+import ProcessSupport
 import PublicIdentity
 import Store
 import Synchronization
@@ -15,7 +16,7 @@ final class Deployment: Sendable {
   init(_ settings: Settings, frontends: Int = 1, workers: Int = 1, maxPoll: Int = 300) throws {
     self.settings = settings
     directory = settings.scratch.appendingPathComponent("d-\(UUID().uuidString.prefix(4).lowercased())")
-    ports = try (0..<frontends).map { _ in try Loopback.freePort() }
+    ports = try (0..<frontends).map { _ in try LoopbackPort.free() }
     var arguments = [
       "config", "generate", "--directory", directory.path, "--hostname", "127.0.0.1", "--bind-address", "127.0.0.1",
       "--workers", "\(workers)", "--max-poll", "\(maxPoll)",
@@ -150,25 +151,5 @@ final class Deployment: Sendable {
       try await group.waitForAll()
     }
     await store.close()
-  }
-}
-
-enum Loopback {
-  /// A port that was free a moment ago.
-  static func freePort() throws -> Int {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = inet_addr("127.0.0.1")
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let port = withUnsafeMutablePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer -> UInt16? in
-        guard bind(descriptor, pointer, length) == 0, getsockname(descriptor, pointer, &length) == 0 else { return nil }
-        return pointer.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { UInt16(bigEndian: $0.pointee.sin_port) }
-      }
-    }
-    guard let port else { throw Trouble("no free port") }
-    return Int(port)
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import ProcessSupport
 import Synchronization
 
 extension Benchmark {
@@ -123,7 +124,7 @@ final class Nginx: Sendable {
   private let process: ServerProcess
 
   init(_ settings: Settings, bodyBytes: Int) async throws {
-    port = try Loopback.freePort()
+    port = try LoopbackPort.free()
     let folder = settings.scratch.appendingPathComponent("nginx")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     let paths = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"]

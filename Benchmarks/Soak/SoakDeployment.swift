@@ -1,5 +1,6 @@
 import Configuration
 import Foundation
+import ProcessSupport
 import Store
 
 /// Two frontends behind nginx, two crypto-workers, agents that reach nginx over two bad networks.
@@ -18,7 +19,7 @@ final class SoakDeployment: Sendable {
   init(_ settings: Settings, agents count: Int, nginxTemplate: String) async throws {
     self.settings = settings
     deployment = try Deployment(settings, frontends: Self.frontends, workers: Self.workers, maxPoll: 20)
-    nginxPort = try Loopback.freePort()
+    nginxPort = try LoopbackPort.free()
     var networks: [FaultProxy] = []
     for _ in deployment.ports { networks.append(try await FaultProxy(to: nginxPort)) }
     self.networks = networks

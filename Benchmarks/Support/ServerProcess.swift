@@ -1,18 +1,11 @@
 import Foundation
-import Synchronization
+import ProcessSupport
 
 /// A started executable whose output is read line by line.
 final class ServerProcess: Sendable {
-  private struct State {
-    var lines: [String] = []
-    var rest = ""
-    var ended = false
-  }
-
   let name: String
   private let process: Process
-  private let state = Mutex(State())
-  private let condition = NSCondition()
+  private let output = ProcessOutput(keeping: 2000)
 
   init(_ executable: URL, _ arguments: [String], name: String) throws {
     self.name = name
@@ -27,52 +20,18 @@ final class ServerProcess: Sendable {
     process.standardOutput = pipe
     process.standardError = pipe
     try process.start()
-    read(pipe.fileHandleForReading)
-  }
-
-  /// On a thread of its own: a dispatch source on a pipe that ends now and then takes the whole process with it when many
-  /// processes are killed.
-  private func read(_ handle: FileHandle) {
-    Thread.detachNewThread { [weak self] in
-      while true {
-        let data = handle.availableData
-        self?.take(data)
-        if data.isEmpty { return }
-      }
-    }
-  }
-
-  private func take(_ data: Data) {
-    condition.lock()
-    state.withLock { state in
-      if data.isEmpty { state.ended = true }
-      let parts = (state.rest + String(decoding: data, as: UTF8.self)).split(
-        separator: "\n", omittingEmptySubsequences: false)
-      state.lines += parts.dropLast().map(String.init)
-      if state.lines.count > 2000 { state.lines.removeFirst(1000) }
-      state.rest = parts.last.map(String.init) ?? ""
-    }
-    condition.broadcast()
-    condition.unlock()
+    output.follow(pipe.fileHandleForReading)
   }
 
   var pid: Int32 { process.processIdentifier }
   var isRunning: Bool { process.isRunning }
-  var lines: [String] { state.withLock { $0.lines } }
+  var lines: [String] { output.lines }
 
   /// Waits until a line holds the text.
   @discardableResult
   func wait(for text: String, seconds: Double = 30) throws -> String {
-    let end = Date(timeIntervalSinceNow: seconds)
-    condition.lock()
-    defer { condition.unlock() }
-    while true {
-      let (found, ended) = state.withLock { state in (state.lines.first { $0.contains(text) }, state.ended) }
-      if let found { return found }
-      if ended || !condition.wait(until: end) {
-        throw Trouble("\(name) did not say «\(text)»: " + lines.suffix(3).joined(separator: " / "))
-      }
-    }
+    if let line = output.wait(for: text, seconds: seconds) { return line }
+    throw Trouble("\(name) did not say «\(text)»: " + lines.suffix(3).joined(separator: " / "))
   }
 
   /// SIGTERM, and SIGKILL when that does not help.

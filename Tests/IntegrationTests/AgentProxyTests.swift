@@ -1,4 +1,5 @@
 import Foundation
+import ProcessSupport
 import XCTest
 
 /// The real agent through Debian's tinyproxy, and its service unit as systemd reads it.
@@ -15,7 +16,7 @@ final class AgentProxyTests: XCTestCase {
     let path = "/usr/bin/tinyproxy"
     try XCTSkipUnless(
       FileManager.default.isExecutableFile(atPath: path), "\(path) is not there; run: apt-get install tinyproxy")
-    let port = try Deployment.freePort()
+    let port = try LoopbackPort.free()
     let file = deployment.path("tinyproxy.conf")
     try """
     Port \(port)

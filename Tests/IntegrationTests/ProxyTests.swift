@@ -1,4 +1,5 @@
 import Foundation
+import ProcessSupport
 import Wire
 import XCTest
 
@@ -73,7 +74,7 @@ final class ProxyTests: XCTestCase {
       "use_plain_http: true", "proxy_header: X-Forwarded-For", "trusted_proxies: [127.0.0.1/32]",
     ])
     try startProcesses()
-    let port = try Deployment.freePort()
+    let port = try LoopbackPort.free()
     let (pem, key) = (deployment.path("tls.pem"), deployment.path("tls.key"))
     let made = try RunningProcess.run(
       "/usr/bin/openssl",
@@ -99,7 +100,7 @@ final class ProxyTests: XCTestCase {
     deployment = try Deployment(frontends: 2, maxPoll: 60)
     try addToFrontend(["trusted_proxies: [127.0.0.1/32]"])
     try startProcesses(["--proxy-protocol"])
-    let port = try Deployment.freePort()
+    let port = try LoopbackPort.free()
     let file = try write(
       "haproxy.cfg",
       [

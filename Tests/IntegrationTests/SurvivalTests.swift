@@ -1,4 +1,5 @@
 import Foundation
+import ProcessSupport
 import Wire
 import XCTest
 
@@ -64,7 +65,7 @@ final class SurvivalTests: XCTestCase {
   /// Bytes that are no TLS, no HTTP and no ZeroMQ on every port: every process stays up and says so.
   func testGarbageOnEveryPort() throws {
     deployment = try Deployment()
-    let port = try Deployment.freePort()
+    let port = try LoopbackPort.free()
     let endpoint = "tcp://127.0.0.1:\(port)"
     let worker = try RunningProcess(
       "crypto-worker",

@@ -1,4 +1,5 @@
 import Foundation
+import ProcessSupport
 import XCTest
 
 /// A deployment of the real executables on loopback, in a temporary directory.
@@ -15,7 +16,7 @@ final class Deployment {
     frontends: Int = 1, workers: Int = 1, maxPoll: Int = 20, datastore: String? = nil, interrogates: Bool = false
   ) throws {
     directory = FileManager.default.temporaryDirectory.appendingPathComponent("mr-\(UUID().uuidString.prefix(8))")
-    ports = try (0..<frontends).map { _ in try Self.freePort() }
+    ports = try (0..<frontends).map { _ in try LoopbackPort.free() }
     var arguments = [
       "config", "generate", "--directory", directory.path, "--hostname", "127.0.0.1", "--bind-address", "127.0.0.1",
       "--workers", "\(workers)", "--max-poll", "\(maxPoll)",
@@ -31,24 +32,6 @@ final class Deployment {
       )
       .write(toFile: file, atomically: false, encoding: .utf8)
     }
-  }
-
-  /// A port that was free a moment ago.
-  static func freePort() throws -> Int {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = inet_addr("127.0.0.1")
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let port = withUnsafeMutablePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer -> UInt16? in
-        guard bind(descriptor, pointer, length) == 0, getsockname(descriptor, pointer, &length) == 0 else { return nil }
-        return pointer.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { UInt16(bigEndian: $0.pointee.sin_port) }
-      }
-    }
-    guard let port else { throw RunningProcess.Failure(description: "no free port") }
-    return Int(port)
   }
 
   func path(_ name: String) -> String { directory.appendingPathComponent(name).path }
